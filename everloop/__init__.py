@@ -1,0 +1,1 @@
+"""Configuration, the `everloop` command, the local runtime and what drives the loop as a whole."""
