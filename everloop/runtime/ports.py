@@ -1,0 +1,31 @@
+"""Ports on the loopback interface."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` different ports that nobody listens on now; another process may still take one first."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def free_port() -> int:
+    """Return one port that nobody listens on now."""
+    return free_ports(1)[0]
+
+
+def answers(host: str, port: int, *, timeout_s: float = 0.5) -> bool:
+    """Say whether something accepts TCP connections at `host`:`port`."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False

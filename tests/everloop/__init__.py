@@ -1,0 +1,1 @@
+"""Tests of everloop/: configuration, the command, the local runtime."""
