@@ -50,7 +50,13 @@ TOPICS: Final[tuple[Topic, ...]] = (
         DELTAS,
         "model line",
         False,
-        {"retention.ms": "-1", "message.timestamp.type": "LogAppendTime", "segment.bytes": "67108864"},
+        # No time limit: the trainer deletes what no kept base needs, segment by segment.
+        {
+            "retention.ms": "-1",
+            "message.timestamp.type": "LogAppendTime",
+            "segment.bytes": "67108864",
+            "compression.type": "lz4",
+        },
     ),
     Topic(MODELS, "model/version/event", False, _COMPACT),
     Topic(CONTROL, "model", False, _COMPACT),
