@@ -4,6 +4,7 @@ Here belongs what an operating system sees: processes, ports, folders, locks. Wh
 Nothing in here knows an event, a model or a topic's content.
 
 Read in this order:
+
 1. ports    free ports on the loopback interface
 2. warden   the watcher that kills what its owner leaves behind
 3. launch   the few lines between fork and exec

@@ -11,29 +11,13 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from everloop.runtime import jars
 from everloop.runtime.ports import LOOPBACK, answers, free_ports
+from everloop.runtime.settings import KafkaNodeSettings
 from everloop.runtime.spawn import spawn, stop
 from feedback.errors import UnavailableError
-
-
-@dataclass(frozen=True)
-class KafkaSettings:
-    """The Kafka node that `up` starts."""
-
-    port: int = 0
-    """Port it listens on; 0: a free one."""
-    heap_mib: int = 384
-    """The JVM's heap, MiB; 1024 for benches with full pipelines."""
-    internal_partitions: int = 8
-    """Partitions of the offsets and transaction state topics; few start quickly."""
-    ready_timeout_s: float = 90.0
-    """How long a start may take, seconds; a recovery after a kill takes longer than a clean start."""
-    stop_timeout_s: float = 20.0
-    """How long a clean stop may take before the process is killed, seconds."""
 
 
 def java() -> str:
@@ -70,10 +54,10 @@ class KafkaNode:
         folder: Path,
         *,
         port: int = 0,
-        settings: KafkaSettings | None = None,
+        settings: KafkaNodeSettings | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.settings = settings or KafkaSettings()
+        self.settings = settings or KafkaNodeSettings()
         self.folder = folder
         free, self._controller_port = free_ports(2)
         self.port = port or self.settings.port or free

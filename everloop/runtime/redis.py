@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from everloop.runtime.ports import LOOPBACK, answers, free_port
+from everloop.runtime.settings import RedisNodeSettings
 from everloop.runtime.spawn import spawn, stop
 from feedback.errors import UnavailableError
-
-
-@dataclass(frozen=True)
-class RedisSettings:
-    """The Redis server that `up` starts."""
-
-    port: int = 0
-    """Port it listens on; 0: a free one."""
-    appendonly: bool = False
-    """Whether every write goes to a log on disk. Off: a snapshot now and then. Features are rebuilt from Kafka."""
-    maxmemory_mib: int = 256
-    """Memory for data, MiB; beyond it the least recently used keys go."""
-    ready_timeout_s: float = 20.0
-    """How long a start may take, seconds."""
 
 
 def executable() -> str:
@@ -42,8 +28,8 @@ def executable() -> str:
 class RedisNode:
     """A Redis server's command line, its process and its address."""
 
-    def __init__(self, folder: Path, *, port: int = 0, settings: RedisSettings | None = None) -> None:
-        self.settings = settings or RedisSettings()
+    def __init__(self, folder: Path, *, port: int = 0, settings: RedisNodeSettings | None = None) -> None:
+        self.settings = settings or RedisNodeSettings()
         self.folder = folder
         self.port = port or self.settings.port or free_port()
         self.url = f"redis://{LOOPBACK}:{self.port}/0"

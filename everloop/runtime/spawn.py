@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -21,13 +22,15 @@ class Warden:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: set[int] = set()
+        self._lock = threading.Lock()
 
     def descriptor(self) -> int:
         """Return the write end of the pipe to a living warden that knows every group."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        assert self._process is not None and self._process.stdin is not None
-        return self._process.stdin.fileno()
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            assert self._process is not None and self._process.stdin is not None
+            return self._process.stdin.fileno()
 
     def add(self, group: int) -> None:
         """Remember a group that has registered itself, for a warden that has to be started again."""

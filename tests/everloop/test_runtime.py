@@ -13,8 +13,9 @@ from redis import Redis
 
 from everloop.runtime import jars
 from everloop.runtime.jars import Jar
-from everloop.runtime.kafka import KafkaNode, KafkaSettings
-from everloop.runtime.redis import RedisNode, RedisSettings
+from everloop.runtime.kafka import KafkaNode
+from everloop.runtime.redis import RedisNode
+from everloop.runtime.settings import KafkaNodeSettings, RedisNodeSettings
 from feedback.errors import CorruptError, UnavailableError
 
 
@@ -71,15 +72,15 @@ def test_the_time_of_a_record_is_when_it_was_appended(kafka: str, namespace: str
 
 
 def test_a_node_that_can_not_start_says_why(tmp_path: Path) -> None:
-    node = KafkaNode(tmp_path, settings=KafkaSettings(heap_mib=1))
+    node = KafkaNode(tmp_path, settings=KafkaNodeSettings(heap_mib=1))
     with pytest.raises(UnavailableError, match=r"(?i)heap|memory"):
         node.start()
 
 
 def test_redis_keeps_its_data_over_a_clean_stop(tmp_path: Path) -> None:
-    with RedisNode(tmp_path, settings=RedisSettings(appendonly=True)) as node, Redis.from_url(node.url) as client:
+    with RedisNode(tmp_path, settings=RedisNodeSettings(appendonly=True)) as node, Redis.from_url(node.url) as client:
         client.set("name", "value")
-    with RedisNode(tmp_path, settings=RedisSettings(appendonly=True)) as node, Redis.from_url(node.url) as client:
+    with RedisNode(tmp_path, settings=RedisNodeSettings(appendonly=True)) as node, Redis.from_url(node.url) as client:
         assert client.get("name") == b"value"
 
 

@@ -1,0 +1,20 @@
+"""The one configuration: each group is declared by the part that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from everloop.runtime.settings import RuntimeSettings
+from feedback.settings import KafkaSettings, RedisSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings, by group; a group is a table in everloop.toml."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    """How every part reaches Kafka."""
+    redis: RedisSettings = RedisSettings()
+    """How the gateway and the streams reach Redis."""
+    runtime: RuntimeSettings = RuntimeSettings()
+    """What `everloop up` starts, and how patiently it watches it."""
