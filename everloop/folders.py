@@ -89,7 +89,7 @@ def exclusive(folders: Folders) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"everloop is already up in {folders.root} (pid {_owner(folders)})") from None
+            raise UsageError(f"already up in {folders.root} (pid {folders.lock.read_text(encoding='utf-8')})") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -108,5 +108,6 @@ def held(folders: Folders) -> bool:
     return False
 
 
-def _owner(folders: Folders) -> str:
-    return folders.lock.read_text(encoding="utf-8").strip() or "unknown"
+def owner(folders: Folders) -> int:
+    """Return the process id of the `up` that holds the data folder's lock."""
+    return int(folders.lock.read_text(encoding="utf-8"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+import msgspec.structs
 
 from everloop.config.ranges import describe
 from feedback.errors import ConfigError
@@ -21,6 +23,11 @@ Key = tuple[str, ...]
 def dotted(key: Key) -> str:
     """Write a key as in messages: `runtime.kafka.port`."""
     return ".".join(key)
+
+
+def is_table(annotation: Any) -> bool:
+    """Say whether an annotation is a group of settings: a dataclass or a msgspec Struct."""
+    return isinstance(annotation, type) and (is_dataclass(annotation) or issubclass(annotation, msgspec.Struct))
 
 
 def hints(cls: Any) -> dict[str, Any]:
@@ -36,7 +43,7 @@ def annotation_of(cls: type, key: Key) -> Any:
     """
     annotation: Any = cls
     for depth, name in enumerate(key):
-        if is_dataclass(annotation) and isinstance(annotation, type):
+        if is_table(annotation):
             if name not in hints(annotation):
                 raise unknown(key[: depth + 1], annotation)
             annotation = hints(annotation)[name]
@@ -61,12 +68,12 @@ def convert(annotation: Any, value: Any, key: Key = ()) -> Any:
     Raises:
         ConfigError: it is of another type, outside its range, or a table with an unknown key.
     """
-    if is_dataclass(annotation) and isinstance(annotation, type):
+    if is_table(annotation):
         return build(annotation, value, key)
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is dict and is_dataclass(arguments[1]) and isinstance(value, dict):
+    if origin is dict and is_table(arguments[1]) and isinstance(value, dict):
         return {name: convert(arguments[1], each, (*key, name)) for name, each in value.items()}
-    if origin is tuple and is_dataclass(arguments[0]) and isinstance(value, list):
+    if origin is tuple and is_table(arguments[0]) and isinstance(value, list):
         return tuple(convert(arguments[0], each, (*key, str(at))) for at, each in enumerate(value))
     return _leaf(annotation, value, key)
 
@@ -84,18 +91,25 @@ def build(cls: type[T], value: Any, key: Key = ()) -> T:
         if name not in annotations:
             raise unknown((*key, name), cls, value[name])
     given = {name: convert(annotations[name], each, (*key, name)) for name, each in value.items()}
-    for each in fields(cls):  # type: ignore[arg-type]
-        if each.name not in given and _required(each):
-            raise ConfigError(key=dotted((*key, each.name)), value=None, allowed="must be set")
+    for name in _required(cls):
+        if name not in given:
+            raise ConfigError(key=dotted((*key, name)), value=None, allowed="must be set")
     built = cls(**given)
     check = getattr(built, "check", None)
-    if check is not None:
+    # A check that needs another group's settings is called by whoever composes both.
+    if check is not None and not _needs_more(check):
         check()
     return built
 
 
-def _required(each: Field[Any]) -> bool:
-    return each.default is MISSING and each.default_factory is MISSING
+def _required(cls: Any) -> list[str]:
+    if is_dataclass(cls):
+        return [each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING]
+    return [each.name for each in msgspec.structs.fields(cls) if each.required]
+
+
+def _needs_more(check: Any) -> bool:
+    return any(each.default is Parameter.empty for each in signature(check).parameters.values())
 
 
 def _leaf(annotation: Any, value: Any, key: Key) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import msgspec
+
 from everloop.config.compose import Config
 from everloop.config.convert import Key, annotation_of, build, dotted
 from feedback.errors import ConfigError
@@ -91,7 +93,9 @@ def shown(value: Any) -> str:
     """Write a value for people; a secret never."""
     if isinstance(value, Secret):
         return "***" if value else ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool | list | tuple | dict | msgspec.Struct):
+        return msgspec.json.encode(value).decode()
+    return str(value)
 
 
 def _read(file: Path) -> dict[str, Any]:

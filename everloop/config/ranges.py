@@ -8,7 +8,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 _NAMES: dict[object, str] = {
     bool: "true or false",
@@ -39,7 +39,7 @@ def _plain(annotation: Any) -> str:
     supertype = getattr(annotation, "__supertype__", None)
     if supertype is not None:
         return describe(supertype)
-    if is_dataclass(annotation):
+    if is_dataclass(annotation) or (isinstance(annotation, type) and issubclass(annotation, Struct)):
         return "a table"
     if isinstance(annotation, type) and issubclass(annotation, str):
         return _NAMES[str]

@@ -2,7 +2,7 @@
 
 `jgo.lock.toml` beside this module pins every jar with its SHA-256; `jgo.toml` says what was asked for. Nothing is
 resolved at run time: each locked jar is fetched by its coordinates and has the locked bytes, or is not used.
-To move to another release: edit jgo.toml, then `python -m everloop.runtime.jars`.
+To move to another release: edit jgo.toml, then `python -m everloop.runtime.jars lock`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
@@ -169,4 +170,9 @@ def relock() -> int:
 
 
 if __name__ == "__main__":
-    print(f"{LOCK}: {relock()} jars")
+    if sys.argv[1:] == ["lock"]:
+        print(f"{LOCK}: {relock()} jars")
+    elif sys.argv[1:] == ["fetch"]:
+        print(f"{len(ensure(say=print))} jars in {cache_folder() / 'jars'}")
+    else:
+        sys.exit("usage: python -m everloop.runtime.jars lock|fetch")

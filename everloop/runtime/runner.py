@@ -148,10 +148,10 @@ class Runner:
         self._deaths = 1 if self._was_ready and lived_s >= self._settings.backoff_forget_s else self._deaths + 1
         hopeless = not self._was_ready and (self.exit_status == _MISUSE or self._deaths >= self._settings.attempts)
         if hopeless or self.state is State.FAILED:
-            return self._become(State.FAILED, why)
+            return self._become(State.FAILED, " ".join(why.split()))
         pause = pause_s(self._deaths, self._settings)
         self.restarts += 1
-        self._become(State.RESTARTING, f"{why}; again in {pause:g} s")
+        self._become(State.RESTARTING, f"{' '.join(why.split())}; again in {pause:g} s")
         self._stopping.wait(pause)
         return None
 

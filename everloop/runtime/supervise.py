@@ -37,7 +37,8 @@ class Supervisor:
     ) -> None:
         self._waves = waves(parts)
         self._folders, self._tell = folders, tell
-        self._addresses = dict(addresses or {})
+        self.addresses = dict(addresses or {})
+        """Where a person or a client reaches what."""
         self._began = datetime.now(UTC)
         self._writing = threading.Lock()
         self.runners: dict[str, Runner] = {}
@@ -100,8 +101,8 @@ class Supervisor:
             "pid": os.getpid(),
             "data": str(self._folders.root),
             "since": self._began.isoformat(timespec="milliseconds"),
-            "addresses": self._addresses,
-            "parts": {name: _described(runner) for name, runner in self.runners.items()},
+            "addresses": self.addresses,
+            "parts": {name: _as_row(runner) for name, runner in self.runners.items()},
         }
 
     def _heard(self, event: Event) -> None:
@@ -110,7 +111,21 @@ class Supervisor:
             self._tell(event)
 
 
-def _described(runner: Runner) -> dict[str, Any]:
+def read(folders: Folders) -> dict[str, Any]:
+    """Return what the `up` in this data folder has written down last; empty when nothing has."""
+    try:
+        found = msgspec.json.decode(folders.runtime.read_bytes())
+    except (FileNotFoundError, msgspec.DecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def described(addresses: Mapping[str, str]) -> list[str]:
+    """Write addresses as lines for people."""
+    return [f"{name:<12}{address}" for name, address in addresses.items()]
+
+
+def _as_row(runner: Runner) -> dict[str, Any]:
     return {
         "state": str(runner.state),
         "pid": runner.pid,

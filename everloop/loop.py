@@ -1,0 +1,162 @@
+"""Which parts the loop has on one machine: their order, their addresses, and who starts them.
+
+Whoever drives the loop (`up`, the demo, a bench) says `with running(session) as supervisor`.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from everloop.folders import exclusive
+from everloop.runtime.kafka import KafkaNode
+from everloop.runtime.parts import Event, Part, State
+from everloop.runtime.redis import RedisNode
+from everloop.runtime.supervise import Supervisor
+from everloop.session import Session
+
+_OPEN_FILES = 65_536
+"""Kafka keeps three files open per segment, each client a socket per broker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """The servers that run already, as the command line names them; what is named is not started."""
+
+    kafka: str = ""
+    """HOST:PORT of a broker."""
+    redis: str = ""
+    """URL of a Redis server."""
+    tf_serving: str = ""
+    """HOST:PORT of a TensorFlow Serving's gRPC."""
+
+
+@dataclass
+class Loop:
+    """The parts, in the order of their start, and what they are told."""
+
+    parts: list[Part] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    """Variables that tell every part where the others are."""
+    addresses: dict[str, str] = field(default_factory=dict)
+    """Where a person or a client reaches what."""
+
+    def names(self) -> tuple[str, ...]:
+        """The parts so far."""
+        return tuple(part.name for part in self.parts)
+
+
+def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] = lambda _part, _line: None) -> Loop:
+    """Decide which parts are started here and on which ports; starts nothing."""
+    loop = Loop(env={"EVERLOOP_DATA": str(session.folders.root)})
+    if session.loaded.file is not None:
+        loop.env["EVERLOOP_CONFIG"] = str(session.loaded.file.absolute())
+    _add_kafka(loop, session, named, say)
+    _add_redis(loop, session, named)
+    loop.parts.append(_python("topics", loop.env, after=_present(loop, "kafka"), once=True))
+    return loop
+
+
+def _add_kafka(loop: Loop, session: Session, named: Named, say: Callable[[str, str], None]) -> None:
+    bootstrap = named.kafka
+    if not bootstrap and session.loaded.given("kafka.bootstrap"):
+        bootstrap = session.loaded.config.kafka.bootstrap
+    if not bootstrap:
+        settings = session.loaded.config.runtime.kafka
+        node = KafkaNode(session.folders.kafka, settings=settings, say=lambda line: say("kafka", line))
+        bootstrap = node.bootstrap
+        loop.parts.append(
+            Part(
+                name="kafka",
+                argv=node.argv,
+                prepare=node.prepare,
+                ready=node.ready,
+                ports={"kafka": node.port},
+                ready_timeout_s=settings.ready_timeout_s,
+                stop_timeout_s=settings.stop_timeout_s,
+            )
+        )
+    loop.env["EVERLOOP_KAFKA__BOOTSTRAP"] = loop.addresses["kafka"] = bootstrap
+
+
+def _add_redis(loop: Loop, session: Session, named: Named) -> None:
+    url = named.redis
+    if not url and session.loaded.given("redis.url"):
+        url = str(session.loaded.config.redis.url)
+    if not url:
+        settings = session.loaded.config.runtime.redis
+        node = RedisNode(session.folders.redis, settings=settings)
+        url = loop.addresses["redis"] = node.url
+        loop.parts.append(
+            Part(
+                name="redis",
+                argv=node.argv,
+                prepare=node.prepare,
+                ready=node.ready,
+                ports={"redis": node.port},
+                ready_timeout_s=settings.ready_timeout_s,
+            )
+        )
+    loop.env["EVERLOOP_REDIS__URL"] = url
+
+
+def _present(loop: Loop, *names: str) -> tuple[str, ...]:
+    """Those of these parts that are started here: what runs elsewhere is not waited for."""
+    return tuple(name for name in names if name in loop.names())
+
+
+def _python(
+    name: str,
+    env: Mapping[str, str],
+    *,
+    after: tuple[str, ...],
+    once: bool = False,
+    ready: Callable[[], bool] | None = None,
+    ports: Mapping[str, int] | None = None,
+) -> Part:
+    """Make a part that is one of ours: `python -m everloop.run NAME`, told everything by its environment."""
+    argv = [sys.executable, "-m", "everloop.run", name]
+    part = Part(name=name, argv=argv, env=dict(env), after=after, once=once, ports=ports or {})
+    return part if ready is None else Part(**{**vars(part), "ready": ready})
+
+
+@contextmanager
+def running(
+    session: Session,
+    named: Named | None = None,
+    *,
+    tell: Callable[[Event], None] = lambda _: None,
+) -> Iterator[Supervisor]:
+    """Start the loop in the session's data folder; yields at once, stops everything at the end.
+
+    Raises:
+        UsageError: the loop runs in this data folder already.
+    """
+    with exclusive(session.folders):
+        _raise_open_files()
+        loop = assemble(session, named or Named(), say=lambda part, line: tell(Event(part, State.STARTING, line)))
+        settings = session.loaded.config.runtime
+        supervisor = Supervisor(
+            loop.parts, folders=session.folders, settings=settings, tell=tell, addresses=loop.addresses
+        )
+        supervisor.start()
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def logs(session: Session, part: str) -> Path:
+    """Return the path of a part's log."""
+    return session.folders.logs / f"{part}.log"

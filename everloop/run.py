@@ -1,0 +1,55 @@
+"""Run one part of the loop in this process: `python -m everloop.run PART`, on one machine as in a container.
+
+Only the standard library and what the part itself needs are imported, so that an image carries no command line. Where
+everything is comes from the configuration: everloop.toml, EVERLOOP_… variables, EVERLOOP_DATA.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from everloop.session import Session, open_session
+from feedback.errors import ConfigError, EverloopError, UsageError
+
+
+def topics(session: Session) -> int:
+    """Create the topics and end."""
+    from feedback.topics import create_topics
+
+    for name in create_topics(session.loaded.config.kafka):
+        print(f"created {name}", flush=True)
+    return 0
+
+
+PARTS: dict[str, Callable[[Session], int]] = {"topics": topics}
+"""Every part that runs as a process of its own, by name."""
+
+
+def run(name: str, session: Session) -> int:
+    """Run one part until it is asked to end.
+
+    Raises:
+        UsageError: there is no such part.
+    """
+    if name not in PARTS:
+        raise UsageError(f"part = {name!r}: one of {', '.join(PARTS)}")
+    return PARTS[name](session)
+
+
+def main(argv: list[str]) -> int:
+    """Run the part that the command line names."""
+    if len(argv) != 1:
+        print(f"usage: python -m everloop.run {{{','.join(PARTS)}}}", file=sys.stderr)
+        return 2
+    try:
+        return run(argv[0], open_session())
+    except EverloopError as error:
+        print(f"everloop {argv[0]}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError | UsageError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
