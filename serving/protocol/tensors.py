@@ -19,6 +19,7 @@ from serving.protocol.serving_pb2 import (
     DT_INT32,
     DT_INT64,
     DT_STRING,
+    DataType,
     TensorProto,
     TensorShapeProto,
 )
@@ -64,7 +65,7 @@ def floats_of(tensor: TensorProto) -> list[float]:
     """
     if tensor.dtype not in (DT_FLOAT, DT_DOUBLE):
         raise CorruptError(f"tensor of type {tensor.dtype}: a floating type is expected")
-    found = _content(tensor) if tensor.tensor_content else list(tensor.float_val or tensor.double_val)
+    found: list[float] = _content(tensor) if tensor.tensor_content else list(tensor.float_val or tensor.double_val)
     return _filled(found, tensor)
 
 
@@ -72,7 +73,7 @@ def integers_of(tensor: TensorProto) -> list[int]:
     """The tensor's whole numbers, flat. Raises CorruptError as `floats_of` does."""
     if tensor.dtype not in (DT_INT32, DT_INT64):
         raise CorruptError(f"tensor of type {tensor.dtype}: int32 or int64 is expected")
-    found = _content(tensor) if tensor.tensor_content else list(tensor.int64_val or tensor.int_val)
+    found: list[float] = _content(tensor) if tensor.tensor_content else [*(tensor.int64_val or tensor.int_val)]
     return [int(value) for value in _filled(found, tensor)]
 
 
@@ -92,14 +93,14 @@ def size_of(tensor: TensorProto) -> int:
     return prod(dim.size for dim in tensor.tensor_shape.dim)
 
 
-def _numbers(dtype: int, values: array[float] | array[int]) -> TensorProto:
+def _numbers(dtype: DataType, values: array[float] | array[int]) -> TensorProto:
     if _SWAP:  # pragma: no cover - no big-endian machine runs TensorFlow Serving
         values.byteswap()
     return TensorProto(dtype=dtype, tensor_shape=_shape(len(values)), tensor_content=values.tobytes())
 
 
 def _content(tensor: TensorProto) -> list[float]:
-    values = array(_TYPES[tensor.dtype])
+    values: array[float] = array(_TYPES[tensor.dtype])
     try:
         values.frombytes(tensor.tensor_content)
     except ValueError as error:
