@@ -1,0 +1,34 @@
+"""`everloop bench NAME`: measure, and print the figures as a table or as one JSON object."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from everloop.commands.options import Json, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("bench")(bench)
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="join, train, serve, freshness or swap.")],
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the value is their median.")] = 3,
+    peers: Annotated[bool, typer.Option(help="Measure the peers in the same call.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure one part, or the whole loop, on this machine."""
+    import msgspec
+
+    from everloop.benches import Options
+    from everloop.benches import bench as measure
+    from everloop.tables import print_report
+
+    report = measure(name, Options(runs=runs, peers=peers))
+    if as_json:
+        print_json(msgspec.to_builtins(report))
+    else:
+        print_report(report)
