@@ -38,9 +38,6 @@ class AdagradSettings:
     """What an accumulator starts at. Default 0.1."""
     scale: NonNegative = 0.05
     """Standard deviation with which a feature's default row begins. Default 0.05."""
-    spread: NonNegative = 0.0
-    """Standard deviation of what is added to the default row when a key gets a row of its own. Default 0: a key's first own
-    score is then exactly the default row's."""
 
 
 @dataclass(frozen=True, kw_only=True)

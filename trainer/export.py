@@ -1,0 +1,212 @@
+"""Export: a SavedModel that stock TensorFlow Serving loads, with `serving_default`, `sync` and `checksum`.
+
+The graph depends on the plan and the capacities alone, so it is built once and its bytes are written again and again; only the
+variables' checkpoint is new. That keeps an export in the background cheap for the training beside it. The hash tables are saved
+as their buckets, which a restore adopts as they are: loading does not hash anything anew.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2, saver_pb2
+
+from feedback.features import FeatureSpec
+from trainer import model, warmup
+from trainer.batch import Batch
+from trainer.fields import Plan, plan
+from trainer.settings import ModelSettings
+from trainer.snapshot import Snapshot
+from trainer.sync import Model, checksum, read, sync
+
+Array = NDArray[Any]
+Tensor = Any
+
+PREDICT = "tensorflow/serving/predict"
+_LOAD = 0.8
+"""Share of a hash table's buckets that may be full before it grows, which it never should in a base's life."""
+
+
+def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
+    """Write `snapshot` as a SavedModel into `folder`, with warm-up requests made from `batch`. Safe in any thread."""
+    capacities = tuple(base_capacity(snapshot, i) for i in range(len(snapshot.plan.tables)))
+    shape = msgspec.json.encode((snapshot.plan.features, snapshot.plan.settings))
+    (folder / "variables").mkdir(parents=True, exist_ok=True)
+    _save_variables(snapshot, capacities, folder / "variables" / "variables")
+    (folder / "saved_model.pb").write_bytes(graph_bytes(shape, capacities))
+    if batch is not None and len(batch):
+        extra = folder / "assets.extra"
+        extra.mkdir(exist_ok=True)
+        requests = warmup.requests(snapshot.plan, batch)
+        (extra / "tf_serving_warmup_requests").write_bytes(b"".join(map(warmup.record, requests)))
+
+
+def base_capacity(snapshot: Snapshot, table: int) -> int:
+    """Rows that a base has: those in use and `room` more, in the doublings that the learner's own capacity takes."""
+    capacity = int(snapshot.slots[table]["next"][2])
+    while capacity < snapshot.used(table) * (1.0 + snapshot.plan.settings.slots.room):
+        capacity *= 2
+    return capacity
+
+
+@functools.lru_cache(maxsize=4)
+def graph_bytes(shape: bytes, capacities: tuple[int, ...]) -> bytes:
+    """saved_model.pb for models of that shape (features and settings, as JSON) and those capacities."""
+    features, settings = msgspec.json.decode(shape, type=tuple[FeatureSpec, ModelSettings])
+    planned = plan(features, settings)
+    graph = tf.Graph()
+    with graph.as_default(), tf.device("/CPU:0"):
+        served = _resources(planned, capacities)
+        signatures = {
+            "serving_default": _predict(served),
+            "sync": _signature(
+                "delta", lambda deltas: dict(zip(("sequence", "epoch"), sync(served, deltas), strict=True))
+            ),
+            "checksum": _signature(
+                "probe", lambda probes: dict(zip(("checksum", "sequence"), checksum(served, probes), strict=True))
+            ),
+        }
+        meta: meta_graph_pb2.MetaGraphDef = tf.compat.v1.train.export_meta_graph(saver_def=_restore(served))
+    meta.meta_info_def.tags.append("serve")
+    for name, (given, answered) in signatures.items():
+        signature = meta.signature_def[name]
+        signature.method_name = PREDICT
+        for alias, tensor in given.items():
+            signature.inputs[alias].CopyFrom(_info(tensor))
+        for alias, tensor in answered.items():
+            signature.outputs[alias].CopyFrom(_info(tensor))
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[meta])
+    return bytes(saved.SerializeToString(deterministic=True))
+
+
+Ends = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def _resources(planned: Plan, capacities: tuple[int, ...]) -> Model:
+    def variable(name: str, dtype: Any, shape: list[int]) -> Tensor:
+        return tf.raw_ops.VarHandleOp(dtype=dtype, shape=tf.TensorShape(shape), shared_name=name, name=name)
+
+    keys = [
+        tf.raw_ops.MutableDenseHashTableV2(
+            empty_key=tf.constant(model.EMPTY, tf.int64),
+            deleted_key=tf.constant(model.DELETED, tf.int64),
+            value_dtype=tf.int32,
+            value_shape=[],
+            max_load_factor=_LOAD,
+            shared_name=f"keys_{table.name}",
+            name=f"keys_{table.name}",
+        )
+        for table in planned.tables
+    ]
+    rows = [
+        variable(f"rows_{t.name}", tf.float32, [c + 1, t.served])
+        for t, c in zip(planned.tables, capacities, strict=True)
+    ]
+    dense = variable("dense", tf.float32, [planned.dense_size])
+    return Model(planned, capacities, keys, rows, dense, variable("place", tf.int64, [2]))
+
+
+def _predict(served: Model) -> Ends:
+    """`serving_default`. The sequence is read before the first look-up: the answer had learned from at least that."""
+    planned = served.plan
+    columns = model.inputs(planned)
+    place = read(served.place, tf.int64)
+    rows, there, groups = [], [], []
+    prints = model.fingerprints(planned, columns)
+    for i, table in enumerate(planned.tables):
+        keys, widths = model.keys(table, planned, columns, prints)
+        with tf.control_dependencies([place]):
+            slots = model.find(served.keys[i], keys)
+        slots = tf.where(slots < 0, model.default_rows(table, widths)[None, :], slots)
+        if table.several:
+            slots = tf.where(tf.equal(keys, model.NOTHING), tf.zeros_like(slots), slots)
+        rows.append(tf.raw_ops.ResourceGather(resource=served.rows[i], indices=slots, dtype=tf.float32))
+        there.append(tf.not_equal(slots, 0))
+        groups.append(widths)
+    with tf.control_dependencies([place]):
+        dense = model.dense_weights(planned, read(served.dense, tf.float32))
+    logit, heads = model.logits(planned, rows, there, groups, model.numbers(planned, columns), dense)
+    answers = {"score": tf.sigmoid(logit), "sequence": tf.fill(tf.shape(logit), place[1])}
+    if planned.settings.heads:
+        answers["heads"] = tf.sigmoid(logit[:, None] + heads)
+    return columns, answers
+
+
+def _info(tensor: Tensor) -> meta_graph_pb2.TensorInfo:
+    return meta_graph_pb2.TensorInfo(
+        name=tensor.name, dtype=tensor.dtype.as_datatype_enum, tensor_shape=tensor.shape.as_proto()
+    )
+
+
+def _signature(name: str, answer: Any) -> Ends:
+    given = tf.compat.v1.placeholder(tf.string, [None], name=name)
+    return {name: given}, answer(given)
+
+
+def _restore(served: Model) -> saver_pb2.SaverDef:
+    """The operations that a loader runs, and their names."""
+    prefix = tf.compat.v1.placeholder_with_default(tf.constant("variables"), [], name="save/prefix")
+    names, dtypes = _names(served.plan)
+    values = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), dtypes=dtypes)
+    writes: list[Any] = []
+    for i in range(len(served.plan.tables)):
+        rows, keys, slots = values[3 * i : 3 * i + 3]
+        rows = tf.ensure_shape(rows, [served.capacities[i] + 1, served.plan.tables[i].served])
+        writes.append(tf.raw_ops.AssignVariableOp(resource=served.rows[i], value=rows))
+        writes.append(tf.raw_ops.LookupTableImportV2(table_handle=served.keys[i], keys=keys, values=slots))
+    writes.append(tf.raw_ops.AssignVariableOp(resource=served.dense, value=values[-2]))
+    writes.append(tf.raw_ops.AssignVariableOp(resource=served.place, value=values[-1]))
+    restore = tf.group(*writes, name="save/restore_all")
+    return saver_pb2.SaverDef(
+        filename_tensor_name=prefix.name,
+        save_tensor_name=prefix.name,
+        restore_op_name=restore.name,
+        max_to_keep=1,
+        version=saver_pb2.SaverDef.V2,
+    )
+
+
+def _names(planned: Plan) -> tuple[list[str], list[Any]]:
+    names: list[str] = []
+    dtypes: list[Any] = []
+    for table in planned.tables:
+        names += [f"rows_{table.name}", f"keys_{table.name}", f"slots_{table.name}"]
+        dtypes += [tf.float32, tf.int64, tf.int32]
+    return [*names, "dense", "place"], [*dtypes, tf.float32, tf.int64]
+
+
+def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Path) -> None:
+    tensors: list[Any] = []
+    for i, table in enumerate(snapshot.plan.tables):
+        rows = np.zeros((capacities[i] + 1, table.served), np.float32)
+        rows[: snapshot.used(i)] = snapshot.rows[i][: snapshot.used(i), : table.served]
+        tensors += [rows, *_buckets(snapshot, i, capacities[i])]
+    tensors += [snapshot.dense[0], np.array([snapshot.epoch, snapshot.sequence], np.int64)]
+    names, dtypes = _names(snapshot.plan)
+    with tf.device("/CPU:0"):
+        values = [tf.convert_to_tensor(x, d) for x, d in zip(tensors, dtypes, strict=True)]
+        tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
+
+
+def _buckets(snapshot: Snapshot, i: int, capacity: int) -> tuple[Tensor, Tensor]:
+    """The hash table's buckets, room for twice its keys. Keys that the next delta will admit are not in it yet."""
+    state = snapshot.slots[i]
+    at = np.flatnonzero((state["keys"] != model.EMPTY) & ~state["born"]).astype(np.int32)
+    with tf.device("/CPU:0"):
+        table = tf.raw_ops.AnonymousMutableDenseHashTable(
+            empty_key=tf.constant(model.EMPTY, tf.int64),
+            deleted_key=tf.constant(model.DELETED, tf.int64),
+            value_dtype=tf.int32,
+            value_shape=[],
+            initial_num_buckets=1 << (2 * capacity - 1).bit_length(),
+            max_load_factor=_LOAD,
+        )
+        tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=state["keys"][at], values=at)
+        keys, slots = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=tf.int64, Tvalues=tf.int32)
+    return keys, slots
