@@ -9,18 +9,34 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from everloop.folders import exclusive
 from everloop.runtime.kafka import KafkaNode
 from everloop.runtime.parts import Event, Part, State
+from everloop.runtime.ports import LOOPBACK, answers, free_ports
 from everloop.runtime.redis import RedisNode
 from everloop.runtime.supervise import Supervisor
 from everloop.session import Session
+from feedback.errors import UsageError
+
+_TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+"""Only errors: at its start it tells at length which accelerators it did not find."""
 
 _OPEN_FILES = 65_536
 """Kafka keeps three files open per segment, each client a socket per broker."""
+
+
+SERVING_FLAGS = {
+    "file_system_poll_wait_seconds": "1",
+    "num_load_threads": "1",
+    "num_unload_threads": "1",
+    "max_num_load_retries": "2",
+    "load_retry_interval_micros": "1000000",
+}
+"""Flags of TensorFlow Serving that the loop needs: with the official defaults one failed load stops every other load for
+five minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +49,8 @@ class Named:
     """URL of a Redis server."""
     tf_serving: str = ""
     """HOST:PORT of a TensorFlow Serving's gRPC."""
+    only: tuple[str, ...] = ()
+    """The parts to start; empty: all."""
 
 
 @dataclass
@@ -49,6 +67,22 @@ class Loop:
         """The parts so far."""
         return tuple(part.name for part in self.parts)
 
+    def choose(self, only: tuple[str, ...]) -> None:
+        """Leave out all parts but these.
+
+        Raises:
+            UsageError: there is no such part.
+        """
+        for name in only:
+            if name not in self.names():
+                raise UsageError(f"--only {name}: one of {', '.join(self.names())}")
+        if only:
+            self.parts = [
+                replace(part, after=tuple(name for name in part.after if name in only))
+                for part in self.parts
+                if part.name in only
+            ]
+
 
 def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] = lambda _part, _line: None) -> Loop:
     """Decide which parts are started here and on which ports; starts nothing."""
@@ -58,6 +92,8 @@ def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] 
     _add_kafka(loop, session, named, say)
     _add_redis(loop, session, named)
     loop.parts.append(_python("topics", loop.env, after=_present(loop, "kafka"), once=True))
+    _add_model_server(loop, session, named)
+    loop.choose(named.only)
     return loop
 
 
@@ -104,6 +140,44 @@ def _add_redis(loop: Loop, session: Session, named: Named) -> None:
     loop.env["EVERLOOP_REDIS__URL"] = url
 
 
+def _add_model_server(loop: Loop, session: Session, named: Named) -> None:
+    address = named.tf_serving
+    if not address:
+        grpc, rest = free_ports(2)
+        address = f"{LOOPBACK}:{grpc}"
+        configuration = session.folders.serving / "models.config"
+        flags = {
+            **SERVING_FLAGS,
+            "host": LOOPBACK,
+            "port": str(grpc),
+            "rest_api_port": str(rest),
+            "model_config_file": str(configuration),
+        }
+        loop.addresses["model rest"] = f"http://{LOOPBACK}:{rest}/v1/models"
+        loop.parts.append(
+            Part(
+                name="model-server",
+                argv=[
+                    sys.executable,
+                    "-m",
+                    "serving.model_server",
+                    *(f"--{name}={value}" for name, value in flags.items()),
+                ],
+                env={**loop.env, **_TENSORFLOW},
+                prepare=lambda: _begin_without_models(configuration),
+                ready=lambda: answers(LOOPBACK, grpc),
+                ports={"grpc": grpc, "rest": rest},
+            )
+        )
+    loop.addresses["model grpc"] = address
+
+
+def _begin_without_models(configuration: Path) -> None:
+    """Let the server begin with no model: which ones it has is the follower's to say."""
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text("model_config_list {}\n", encoding="utf-8")
+
+
 def _present(loop: Loop, *names: str) -> tuple[str, ...]:
     """Those of these parts that are started here: what runs elsewhere is not waited for."""
     return tuple(name for name in names if name in loop.names())
@@ -121,7 +195,7 @@ def _python(
     """Make a part that is one of ours: `python -m everloop.run NAME`, told everything by its environment."""
     argv = [sys.executable, "-m", "everloop.run", name]
     part = Part(name=name, argv=argv, env=dict(env), after=after, once=once, ports=ports or {})
-    return part if ready is None else Part(**{**vars(part), "ready": ready})
+    return part if ready is None else replace(part, ready=ready)
 
 
 @contextmanager

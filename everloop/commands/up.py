@@ -28,6 +28,7 @@ TfServing = Annotated[
     str,
     typer.Option("--tf-serving", metavar="HOST:PORT", help="Use this TensorFlow Serving instead of the model server."),
 ]
+Only = Annotated[str, typer.Option("--only", metavar="PART,…", help="Start these parts and no others.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Return when all is ready; stop it with `everloop down`.")]
 
 
@@ -42,13 +43,14 @@ def up(
     kafka: Kafka = "",
     redis: Redis = "",
     tf_serving: TfServing = "",
+    only: Only = "",
     detach: Detach = False,
 ) -> None:
     """Start every part of the loop on this machine and keep them alive until Ctrl-C."""
     session = open_session(data, config)
     if detach:
         raise typer.Exit(_detached(session, [each for each in sys.argv[1:] if each != "--detach"]))
-    named = Named(kafka=kafka, redis=redis, tf_serving=tf_serving)
+    named = Named(kafka=kafka, redis=redis, tf_serving=tf_serving, only=tuple(filter(None, only.split(","))))
     with _asked_to_stop() as asked, running(session, named, tell=show) as supervisor:
         _watch(supervisor, asked)
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from everloop.runtime.settings import RuntimeSettings
 from feedback.settings import KafkaSettings, RedisSettings
+from serving.follower.settings import FollowerSettings
+from trainer.settings import TrainerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,5 +18,9 @@ class Config:
     """How every part reaches Kafka."""
     redis: RedisSettings = RedisSettings()
     """How the gateway and the streams reach Redis."""
+    trainer: TrainerSettings = TrainerSettings()
+    """What the trainer learns and how."""
+    follower: FollowerSettings = FollowerSettings()
+    """How a model server is kept fresh."""
     runtime: RuntimeSettings = RuntimeSettings()
     """What `everloop up` starts, and how patiently it watches it."""

@@ -16,6 +16,8 @@ from everloop import cli
 from everloop.folders import Folders, exclusive, held
 
 ROOT = Path(__file__).parents[2]
+FEW = ("--only", "redis,topics")
+"""Parts that start quickly."""
 
 
 def everloop(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -106,7 +108,7 @@ def wait_for(path: Path, *states: str, part: str) -> dict[str, object]:
 
 def test_down_stops_what_up_started_and_leaves_no_process(kafka: str, namespace: str, data_dir: Path) -> None:
     environ = {**os.environ, "EVERLOOP_KAFKA__NAMESPACE": namespace}
-    command = [sys.executable, "-m", "everloop", "up", "--data", str(data_dir), "--kafka", kafka]
+    command = [sys.executable, "-m", "everloop", "up", "--data", str(data_dir), "--kafka", kafka, *FEW]
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
         found = wait_for(data_dir / "runtime.json", "ready", part="redis")
         wait_for(data_dir / "runtime.json", "done", part="topics")
@@ -133,8 +135,17 @@ def test_up_ends_with_one_line_when_a_part_can_not_be_started(data_dir: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def test_a_part_that_there_is_not_is_refused_before_anything_starts(data_dir: Path) -> None:
+    done = everloop("up", "--data", str(data_dir), "--only", "redis,kafak")
+    assert done.returncode == 2
+    assert done.stderr.startswith("everloop: --only kafak: one of kafka, redis, topics")
+    assert not (data_dir / "redis").exists()
+
+
 def test_up_detached_returns_when_all_is_ready(kafka: str, namespace: str, data_dir: Path) -> None:
-    done = everloop("up", "--detach", "--data", str(data_dir), "--kafka", kafka, EVERLOOP_KAFKA__NAMESPACE=namespace)
+    done = everloop(
+        "up", "--detach", "--data", str(data_dir), "--kafka", kafka, *FEW, EVERLOOP_KAFKA__NAMESPACE=namespace
+    )
     try:
         assert done.returncode == 0, done.stderr
         parts = json.loads((data_dir / "runtime.json").read_text())["parts"]
@@ -145,7 +156,7 @@ def test_up_detached_returns_when_all_is_ready(kafka: str, namespace: str, data_
 
 def test_the_command_that_is_interrupted_stops_cleanly(kafka: str, namespace: str, data_dir: Path) -> None:
     environ = {**os.environ, "EVERLOOP_KAFKA__NAMESPACE": namespace}
-    command = [sys.executable, "-m", "everloop", "up", "--data", str(data_dir), "--kafka", kafka]
+    command = [sys.executable, "-m", "everloop", "up", "--data", str(data_dir), "--kafka", kafka, *FEW]
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
         wait_for(data_dir / "runtime.json", "ready", part="redis")
         process.send_signal(signal.SIGINT)

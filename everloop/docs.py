@@ -1,0 +1,125 @@
+"""The pages of docs/ that are made from the code: what makes each, so that a test can say when one is stale."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import msgspec.structs
+
+from everloop.config.compose import Config
+from everloop.config.convert import Key, dotted, hints, is_table
+from everloop.config.load import PREFIX, SEPARATOR, shown
+from everloop.config.ranges import describe
+from feedback.settings import Secret
+
+ROOT = Path(__file__).parent.parent
+
+_CONFIGURATION = """\
+# Configuration
+
+Made from the code by `make docs`; the words are those of each part's `settings` module.
+
+One file, `everloop.toml`: the one named by `--config` or `$EVERLOOP_CONFIG`, else the one in the current folder, else the
+one in the data folder. Variables override it: `[kafka] partitions = 3` is `EVERLOOP_KAFKA__PARTITIONS=3`, tables and their
+keys joined by two underscores; what is not text is written as in TOML or JSON. `everloop config` prints what is in force
+and where each value came from.
+"""
+
+
+def configuration() -> str:
+    """Return docs/configuration.md: every group, every setting, its range, default and meaning."""
+    return "\n".join([_CONFIGURATION, *_group(Config, ())]) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration}
+"""Every page that is made from the code, and by what."""
+
+
+def write(root: Path = ROOT) -> list[str]:
+    """Write every page anew; return those that changed."""
+    changed = []
+    for name, make in PAGES.items():
+        path, text = root / name, make()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            changed.append(name)
+    return changed
+
+
+def _group(cls: Any, key: Key) -> Iterator[str]:
+    words, annotations = field_docs(cls), hints(cls)
+    leaves = [name for name in annotations if not is_table(annotations[name])]
+    if key and leaves:
+        yield f"## [{dotted(key)}]\n\n{_first_paragraph(cls)}\n"
+        yield f"| key | allowed | default | meaning |\n|---|---|---|---|\n{_rows(cls, leaves, annotations, words)}\n"
+    for name, annotation in annotations.items():
+        if is_table(annotation):
+            yield from _group(annotation, (*key, name))
+        elif (below := _table_inside(annotation)) is not None:
+            yield from _group(below, (*key, name, "NAME" if get_origin(annotation) is dict else "N"))
+
+
+def _rows(cls: Any, names: list[str], annotations: dict[str, Any], words: dict[str, str]) -> str:
+    defaults = _defaults(cls)
+    rows = (
+        f"| `{name}` | {_cell(describe(annotations[name]))} | {_code(defaults.get(name, ''))} | {_cell(words.get(name, ''))} |"
+        for name in names
+    )
+    return "\n".join(rows)
+
+
+def _defaults(cls: Any) -> dict[str, str]:
+    """Return the defaults as text; those of secrets stand in the source, so they are none."""
+    if not is_dataclass(cls):
+        found = {each.name: each.default for each in msgspec.structs.fields(cls) if not each.required}
+    else:
+        found = {each.name: each.default for each in fields(cls) if each.default is not MISSING}
+        found |= {each.name: each.default_factory() for each in fields(cls) if each.default_factory is not MISSING}
+    return {name: str(value) if isinstance(value, Secret) else shown(value) for name, value in found.items()}
+
+
+def _table_inside(annotation: Any) -> Any:
+    return (
+        next((each for each in get_args(annotation) if is_table(each)), None)
+        if get_origin(annotation) in (dict, tuple)
+        else None
+    )
+
+
+def field_docs(cls: Any) -> dict[str, str]:
+    """Return the docstring under each field of a class, on one line."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, below in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(below):
+            found[field.target.id] = " ".join(ast.literal_eval(below.value).split())  # type: ignore[attr-defined]
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _first_paragraph(cls: Any) -> str:
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def variable(key: Key) -> str:
+    """Return the environment variable that sets a key."""
+    return PREFIX + SEPARATOR.join(key).upper()
