@@ -8,6 +8,14 @@ from typing import Literal
 from feedback.errors import ConfigError
 from feedback.features import FeatureSpec
 from feedback.settings import Count, NonNegative, Positive, Share, Whole
+from trainer.groups import (
+    CheckpointSettings,
+    DeltaSettings,
+    GateSettings,
+    StepSettings,
+    ValidationSettings,
+    VersionSettings,
+)
 
 Kind = Literal["linear", "fm", "deepfm", "dcn"]
 
@@ -165,3 +173,15 @@ class TrainerSettings:
 
     model: ModelSettings = ModelSettings()
     """The model."""
+    steps: StepSettings = StepSettings()
+    """Where a step ends."""
+    deltas: DeltaSettings = DeltaSettings()
+    """When what was learned leaves."""
+    versions: VersionSettings = VersionSettings()
+    """When a base is exported, and how many are kept."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """How often the state is saved."""
+    validation: ValidationSettings = ValidationSettings()
+    """Progressive validation."""
+    gate: GateSettings = GateSettings()
+    """What may leave the trainer."""
