@@ -115,9 +115,14 @@ class Engine:
         served: Array = self._run(f"rows{table}", slots)[0]
         return served
 
-    def table(self, table: int) -> Array:
-        """All rows, with optimizer state: a copy."""
-        everything: Array = self._run(f"read{table}")[0]
+    def scalars(self, table: int) -> Array:
+        """Linear weights, heads and optimizer state of all rows: a copy."""
+        everything: Array = self._run(f"scalars{table}")[0]
+        return everything
+
+    def vectors(self, table: int) -> Array:
+        """Embeddings of all rows: a copy."""
+        everything: Array = self._run(f"vectors{table}")[0]
         return everything
 
     def dense(self) -> Array:
@@ -125,9 +130,9 @@ class Engine:
         stacked: Array = self._run("dense")[0]
         return stacked
 
-    def set_table(self, table: int, rows: Array) -> None:
+    def set_table(self, table: int, scalars: Array, vectors: Array) -> None:
         """Replace all rows; their number may change."""
-        self._run(f"write{table}", rows)
+        self._run(f"write{table}", scalars, vectors)
 
     def set_dense(self, dense: Array) -> None:
         """Replace dense weights and state."""
@@ -144,7 +149,8 @@ class Engine:
         self._init: list[Any] = []
         with tf.device("/CPU:0"):
             self._keys = [_hash_table(t.name, 2 * c) for t, c in zip(plan.tables, capacities, strict=True)]
-            self._rows = [self._variable(f"rows_{t.name}", [None, t.width]) for t in plan.tables]
+            self._scalars = [self._variable(f"scalars_{t.name}", [None, t.scalars]) for t in plan.tables]
+            self._vectors = [self._variable(f"vectors_{t.name}", [None, t.dim]) for t in plan.tables]
         self._dense = self._variable("dense", [3, plan.dense_size])
         columns = model.inputs(plan)
         feeds = [columns[f.name] for f in plan.features.features]
@@ -162,7 +168,7 @@ class Engine:
 
     def _variable(self, name: str, shape: list[int | None]) -> Tensor:
         handle = tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=tf.TensorShape(shape), shared_name=name, name=name)
-        self._init.append(_assign(handle, tf.zeros([size or 1 for size in shape])))
+        self._init.append(_assign(handle, tf.zeros([0 if size is None else size for size in shape])))
         return handle
 
     def _found(self, i: int, columns: dict[str, Tensor], prints: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,17 +180,20 @@ class Engine:
         return keys, slots, widths
 
     def _score_graph(self, columns: dict[str, Tensor], feeds: list[Tensor], found: list[tuple[Tensor, ...]]) -> None:
-        rows, there = [], []
+        spreads = []
         for i, table in enumerate(self.plan.tables):
             _, slots, widths = found[i]
             slots = tf.where(slots < 0, model.default_rows(table, widths)[None, :], slots)
-            gathered = tf.raw_ops.ResourceGather(resource=self._rows[i], indices=slots, dtype=tf.float32)
-            rows.append(gathered[:, :, : table.served])
-            there.append(tf.not_equal(slots, 0))
+            spreads.append(model.spread(table, self._served(i, slots), slots, widths))
         dense = model.dense_weights(self.plan, _read(self._dense)[0])
-        number = model.numbers(self.plan, columns)
-        logit, heads = model.logits(self.plan, rows, there, [f[2] for f in found], number, dense)
+        logit, heads = model.logits(self.plan, spreads, model.numbers(self.plan, columns), dense)
         self._ends["score"] = (feeds, [tf.sigmoid(logit), tf.sigmoid(logit[:, None] + heads)], [])
+
+    def _served(self, i: int, slots: Tensor) -> Tensor:
+        """Rows as serving has them: linear weight, heads, embedding."""
+        behind = 1 + self.plan.tables[i].heads
+        scalars = _gather(self._scalars[i], slots)[..., :behind]
+        return tf.concat([scalars, _gather(self._vectors[i], slots)], axis=-1)
 
     def _step_graph(self, columns: dict[str, Tensor]) -> None:
         plan, settings = self.plan, self.plan.settings
@@ -195,22 +204,18 @@ class Engine:
         bootstrap = tf.compat.v1.placeholder(tf.float32, [None, settings.heads])
         feeds = [emissions, weights, positions, step, bootstrap, *(columns[name] for name in plan.numbers)]
         with tf.device("/CPU:0"):
-            parts = [_Part(t, self._rows[i], self._keys[i]) for i, t in enumerate(plan.tables)]
+            parts = [
+                _Part(t, s, v, k)
+                for t, s, v, k in zip(plan.tables, self._scalars, self._vectors, self._keys, strict=True)
+            ]
             for part in parts:
                 feeds += part.feeds
                 part.gather(plan)
         state = _read(self._dense)
         flat = tf.identity(state[0])
         number = model.numbers(plan, columns) if plan.numbers else tf.zeros([tf.shape(emissions)[0], 0], tf.float32)
-        logit, heads = model.logits(
-            plan,
-            [p.columns for p in parts],
-            [p.there for p in parts],
-            [p.widths for p in parts],
-            number,
-            model.dense_weights(plan, flat),
-            positions,
-        )
+        spreads = [part.spread for part in parts]
+        logit, heads = model.logits(plan, spreads, number, model.dense_weights(plan, flat), positions)
         up = [losses.gradient(logit, emissions, weights, settings.revision)]
         tops = [logit]
         if settings.heads:
@@ -218,21 +223,23 @@ class Engine:
             labels, weighed = (tf.broadcast_to(x[:, None], tf.shape(heads)) for x in (emissions, weights))
             up.append(bootstrap * losses.gradient(spread, labels, weighed, settings.revision))
             tops.append(heads)
-        down = tf.gradients(tops, [*(p.columns for p in parts), flat], grad_ys=up)
+        gradients = iter(tf.gradients(tops, [*(x for part in parts for x in part.learned), flat], grad_ys=up))
         with tf.device("/CPU:0"):
-            writes = [op for part, g in zip(parts, down[:-1], strict=True) for op in part.update(plan, g)]
-        writes.append(_assign(self._dense, _dense_update(plan, state, down[-1], step, tf.shape(logit)[0])))
+            writes = [op for part in parts for op in part.update(plan, [next(gradients) for _ in part.learned])]
+        writes.append(_assign(self._dense, _dense_update(plan, state, next(gradients), step, tf.shape(logit)[0])))
         self._ends["step"] = (feeds, [tf.sigmoid(logit)], writes)
 
     def _access(self, i: int, table: Table) -> None:
         slots = tf.compat.v1.placeholder(tf.int32, [None])
         keys = tf.compat.v1.placeholder(tf.int64, [None])
-        rows = tf.compat.v1.placeholder(tf.float32, [None, table.width])
+        scalars = tf.compat.v1.placeholder(tf.float32, [None, table.scalars])
+        vectors = tf.compat.v1.placeholder(tf.float32, [None, table.dim])
         with tf.device("/CPU:0"):
-            gathered = tf.raw_ops.ResourceGather(resource=self._rows[i], indices=slots, dtype=tf.float32)
-            self._ends[f"rows{i}"] = ([slots], [gathered[:, : table.served]], [])
-            self._ends[f"read{i}"] = ([], [tf.identity(_read(self._rows[i]))], [])
-            self._ends[f"write{i}"] = ([rows], [], [_assign(self._rows[i], rows)])
+            self._ends[f"rows{i}"] = ([slots], [self._served(i, slots)], [])
+            self._ends[f"scalars{i}"] = ([], [tf.identity(_read(self._scalars[i]))], [])
+            self._ends[f"vectors{i}"] = ([], [tf.identity(_read(self._vectors[i]))], [])
+            writes = [_assign(self._scalars[i], scalars), _assign(self._vectors[i], vectors)]
+            self._ends[f"write{i}"] = ([scalars, vectors], [], writes)
             self._ends[f"insert{i}"] = (
                 [keys, slots],
                 [],
@@ -256,9 +263,9 @@ class Engine:
 class _Part:
     """One table's share of a step."""
 
-    def __init__(self, table: Table, rows: Tensor, keys: Tensor) -> None:
+    def __init__(self, table: Table, scalars: Tensor, vectors: Tensor, keys: Tensor) -> None:
         hold = tf.compat.v1.placeholder
-        self.table, self._rows, self._keys = table, rows, keys
+        self.table, self._scalars, self._vectors, self._keys = table, scalars, vectors, keys
         self.rows, self.sources = hold(tf.int32, [None]), hold(tf.int32, [None])
         self.fresh = hold(tf.bool, [None])
         self.where = hold(tf.int32, [None, None])
@@ -273,54 +280,60 @@ class _Part:
     def gather(self, plan: Plan) -> None:
         """Read each row once, then spread it over the columns that use it."""
         table, settings = self.table, plan.settings
-        raw = tf.raw_ops.ResourceGather(resource=self._rows, indices=self.sources, dtype=tf.float32)
-        sizes = [1, table.dim, table.heads, 1, 1, table.width - table.served - 2 - table.heads, table.heads]
-        w, v, h, z, n, a, b = tf.split(raw, sizes, axis=1)
+        sizes = [1, table.heads, 1, 1, table.squares, table.heads]
+        w, h, z, n, a, b = tf.split(_gather(self._scalars, self.sources), sizes, axis=1)
         fresh = self.fresh[:, None]
         z = tf.where(fresh, optimize.ftrl_start(w, settings.ftrl), z)
         n = tf.where(fresh, tf.zeros_like(n), n)
         a = tf.where(fresh, settings.adagrad.start, a)
-        if table.heads:
-            h = tf.where(fresh, self.priors, h)
-            b = tf.where(fresh, settings.adagrad.start, b)
-        self._before = w, v, h, z, n, a, b
-        served = tf.concat([x for x, size in ((w, 1), (v, table.dim), (h, table.heads)) if size], axis=1)
-        self.columns = tf.gather(served, self.where)
-        self.there = tf.not_equal(self.where, 0)
+        h = tf.where(fresh, self.priors, h)
+        b = tf.where(fresh, settings.adagrad.start, b)
+        v = _gather(self._vectors, self.sources) if table.dim else None
+        self._before = w, h, z, n, a, b, v
+        self.spread = model.Spread(
+            weights=tf.gather(w[:, 0], self.where),
+            heads=tf.gather(h, self.where) if table.heads else None,
+            embeddings=tf.gather(v, self.where) if table.dim else None,
+            there=tf.not_equal(self.where, 0),
+            widths=self.widths,
+        )
+        parts = (self.spread.weights, self.spread.heads, self.spread.embeddings)
+        self.learned = [part for part in parts if part is not None]
 
-    def update(self, plan: Plan, gradient: Tensor) -> list[Any]:
+    def update(self, plan: Plan, gradients: Sequence[Tensor]) -> list[Any]:
         """Sum the gradients per row, take the optimizers' step, write each row back once, then let keys in and out."""
-        table, settings = self.table, plan.settings
-        flat = tf.reshape(gradient, [-1, table.served])
-        where = tf.reshape(self.where, [-1])
-        flat = tf.concat([flat, tf.gather(flat, self.firsts)], axis=0)
-        where = tf.concat([where, self.defaults], axis=0)
-        sums = tf.math.unsorted_segment_sum(flat, where, tf.shape(self.rows)[0])
-        w, v, h, z, n, a, b = self._before
-        gw, gv, gh = tf.split(sums, [1, table.dim, table.heads], axis=1)
-        after = list(optimize.ftrl(w, z, n, gw, settings.ftrl))
-        if table.dim:
-            v, a = optimize.adagrad(v, a, gv, settings.adagrad)
+        table, settings, left = self.table, plan.settings, list(gradients)
+        w, h, z, n, a, b, v = self._before
+        w, z, n = optimize.ftrl(w, z, n, self._sum(left.pop(0), 1), settings.ftrl)
         if table.heads:
-            b = b + tf.square(gh)
-            h = h - settings.head_rate * gh * tf.math.rsqrt(b)
-        pieces = [
-            (after[0], 1),
-            (v, table.dim),
-            (h, table.heads),
-            (after[1], 1),
-            (after[2], 1),
-            (a, table.dim),
-            (b, table.heads),
-        ]
-        new = tf.concat([piece for piece, size in pieces if size], axis=1)
-        write = tf.raw_ops.ResourceScatterUpdate(resource=self._rows, indices=self.rows[1:], updates=new[1:])
-        with tf.control_dependencies([write]):
+            g = self._sum(left.pop(0), table.heads)
+            b = b + tf.square(g)
+            h = h - settings.head_rate * g * tf.math.rsqrt(b)
+        writes = []
+        if table.dim:
+            v, a = optimize.adagrad(v, a, self._sum(left.pop(0), table.dim), settings.adagrad)
+            writes.append(self._write(self._vectors, v))
+        writes.append(self._write(self._scalars, tf.concat([w, h, z, n, a, b], axis=1)))
+        with tf.control_dependencies(writes):
             out = tf.raw_ops.LookupTableRemoveV2(table_handle=self._keys, keys=self.expired)
         with tf.control_dependencies([out]):
             keys, slots = self.admitted
             into = tf.raw_ops.LookupTableInsertV2(table_handle=self._keys, keys=keys, values=slots)
-        return [write, out, into]
+        return [*writes, out, into]
+
+    def _sum(self, gradient: Tensor, width: int) -> Tensor:
+        """Per row the sum of its gradients. A key's first sightings count for its default row as well."""
+        flat = tf.reshape(gradient, [-1, width])
+        sums = tf.math.unsorted_segment_sum(flat, tf.reshape(self.where, [-1]), tf.shape(self.rows)[0])
+        count = self.table.reserved - self.table.first
+        more = tf.math.unsorted_segment_sum(tf.gather(flat, self.firsts), self.defaults, count)
+        return tf.tensor_scatter_nd_add(sums, tf.range(count)[:, None], more)
+
+    def _write(self, variable: Tensor, values: Tensor) -> Any:
+        rows = self.rows
+        if not self.table.first:
+            rows, values = rows[1:], values[1:]
+        return tf.raw_ops.ResourceScatterUpdate(resource=variable, indices=rows, updates=values)
 
 
 def _dense_update(plan: Plan, state: Tensor, gradient: Tensor, step: Tensor, n: Tensor) -> Tensor:
@@ -354,3 +367,7 @@ def _read(handle: Tensor) -> Tensor:
 
 def _assign(handle: Tensor, value: Tensor) -> Any:
     return tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+
+def _gather(variable: Tensor, slots: Tensor) -> Tensor:
+    return tf.raw_ops.ResourceGather(resource=variable, indices=slots, dtype=tf.float32)

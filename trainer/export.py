@@ -117,7 +117,7 @@ def _predict(served: Model) -> Ends:
     planned = served.plan
     columns = model.inputs(planned)
     place = read(served.place, tf.int64)
-    rows, there, groups = [], [], []
+    spreads = []
     prints = model.fingerprints(planned, columns)
     for i, table in enumerate(planned.tables):
         keys, widths = model.keys(table, planned, columns, prints)
@@ -126,12 +126,11 @@ def _predict(served: Model) -> Ends:
         slots = tf.where(slots < 0, model.default_rows(table, widths)[None, :], slots)
         if table.several:
             slots = tf.where(tf.equal(keys, model.NOTHING), tf.zeros_like(slots), slots)
-        rows.append(tf.raw_ops.ResourceGather(resource=served.rows[i], indices=slots, dtype=tf.float32))
-        there.append(tf.not_equal(slots, 0))
-        groups.append(widths)
+        rows = tf.raw_ops.ResourceGather(resource=served.rows[i], indices=slots, dtype=tf.float32)
+        spreads.append(model.spread(table, rows, slots, widths))
     with tf.control_dependencies([place]):
         dense = model.dense_weights(planned, read(served.dense, tf.float32))
-    logit, heads = model.logits(planned, rows, there, groups, model.numbers(planned, columns), dense)
+    logit, heads = model.logits(planned, spreads, model.numbers(planned, columns), dense)
     answers = {"score": tf.sigmoid(logit), "sequence": tf.fill(tf.shape(logit), place[1])}
     if planned.settings.heads:
         answers["heads"] = tf.sigmoid(logit[:, None] + heads)
@@ -185,7 +184,7 @@ def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Pat
     tensors: list[Any] = []
     for i, table in enumerate(snapshot.plan.tables):
         rows = np.zeros((capacities[i] + 1, table.served), np.float32)
-        rows[: snapshot.used(i)] = snapshot.rows[i][: snapshot.used(i), : table.served]
+        rows[: snapshot.used(i)] = snapshot.served(i)
         tensors += [rows, *_buckets(snapshot, i, capacities[i])]
     tensors += [snapshot.dense[0], np.array([snapshot.epoch, snapshot.sequence], np.int64)]
     names, dtypes = _names(snapshot.plan)

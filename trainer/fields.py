@@ -1,7 +1,7 @@
 """The plan of a model: its fields, tables and dense weights, worked out from the feature specification and the settings.
 
 A field is what has a slot per value: a string feature or a cross. Fields with an embedding share the table `wide` (a row is a
-linear weight, the embedding, then the heads' weights), the others the table `narrow` (a linear weight, then the heads').
+linear weight, the heads' weights, then the embedding), the others the table `narrow` (the same without the embedding).
 Row 0 of a table stands for "nothing here" and stays zero; rows 1 … F are the fields' default rows, which their values share
 until they have a row of their own.
 """
@@ -57,15 +57,25 @@ class Table:
         return 1 + len(self.fields)
 
     @property
-    def served(self) -> int:
-        """Floats of a row that serving needs: linear weight, embedding, heads."""
-        return 1 + self.dim + self.heads
+    def first(self) -> int:
+        """The first row that a step may touch: row 0 only where a multi-valued field can have no value."""
+        return 0 if self.several else 1
 
     @property
-    def width(self) -> int:
-        """Floats of a row in training: the served ones, FTRL's z and n, the embedding's accumulators, the heads'."""
-        accumulators = 0 if not self.dim else 1 if self.rowwise else self.dim
-        return self.served + 2 + accumulators + self.heads
+    def served(self) -> int:
+        """Floats of a row that serving needs: linear weight, heads, embedding."""
+        return 1 + self.heads + self.dim
+
+    @property
+    def squares(self) -> int:
+        """Accumulators of the embedding."""
+        return 0 if not self.dim else 1 if self.rowwise else self.dim
+
+    @property
+    def scalars(self) -> int:
+        """Floats of a row that are not the embedding: linear weight, heads; then FTRL's z and n and the accumulators of
+        embedding and heads."""
+        return 1 + self.heads + 2 + self.squares + self.heads
 
 
 @dataclass(frozen=True)

@@ -88,10 +88,10 @@ class Learner:
         new_keys, new_slots, firsts = _NO_KEYS, _NO_SLOTS, _NO_SLOTS
         if len(lost):
             new_keys, new_slots, firsts = self._admit(i, keys.ravel(), flat, lost, columns, batch.emissions)
-        used = owned.next
         self._reach(i)
-        rows, where = self._distinct(i, flat, table.reserved)
-        owned.touch(rows[table.reserved :], self.clock)
+        rows, where = self._distinct(i, flat, table)
+        own = rows[table.reserved - table.first :]
+        owned.touch(own, self.clock)
         expired = owned.sweep(time=self.clock, sequence=self.sequence)
         sources, fresh = rows.copy(), np.zeros(len(rows), np.bool_)
         if len(new_slots):
@@ -101,15 +101,14 @@ class Learner:
         priors = np.zeros((len(rows), table.heads), np.float32)
         if table.heads and len(new_slots):
             priors[self._marks[i][new_slots]] = _priors(new_keys, table.heads, self.plan.settings.head_prior)
-        assert used <= owned.capacity
-        self._note(i, rows if len(lost) else rows[table.reserved :])
+        self._note(i, rows[1 - table.first :] if len(lost) else own)
         return Touched(
             rows=rows,
             sources=sources,
             fresh=fresh,
             where=where.reshape(slots.shape),
             firsts=firsts,
-            defaults=(columns[firsts % slots.shape[1]] + 1).astype(np.int32),
+            defaults=(columns[firsts % slots.shape[1]] + 1 - table.first).astype(np.int32),
             widths=widths,
             admitted=(new_keys, new_slots),
             expired=expired,
@@ -144,13 +143,13 @@ class Learner:
         flat[places[got]] = mine[got]
         return distinct[chosen], slots, places[got].astype(np.int32)
 
-    def _distinct(self, i: int, flat: Array, reserved: int) -> tuple[Array, Array]:
+    def _distinct(self, i: int, flat: Array, table: Table) -> tuple[Array, Array]:
         """The slots in `flat`, each once behind the reserved ones, and for each place which of them it uses."""
         mark = self._marks[i]
         order = np.arange(len(flat), dtype=np.int32)
         mark[flat] = order
-        others = flat[(mark[flat] == order) & (flat >= reserved)]
-        rows = np.concatenate([np.arange(reserved, dtype=np.int32), others])
+        others = flat[(mark[flat] == order) & (flat >= table.reserved)]
+        rows = np.concatenate([np.arange(table.first, table.reserved, dtype=np.int32), others])
         mark[rows] = np.arange(len(rows), dtype=np.int32)
         return rows, mark[flat]
 
@@ -159,10 +158,9 @@ class Learner:
         capacity = self.slots[i].capacity
         if capacity <= len(self._marks[i]):
             return
-        rows = self._engine.table(i)
-        grown = np.zeros((capacity, rows.shape[1]), np.float32)
-        grown[: len(rows)] = rows
-        self._engine.set_table(i, grown)
+        self._engine.set_table(
+            i, _longer(self._engine.scalars(i), capacity), _longer(self._engine.vectors(i), capacity)
+        )
         self._marks[i] = np.zeros(capacity, np.int32)
 
     def _bootstrap(self, n: int) -> Array:
@@ -231,7 +229,8 @@ class Learner:
             taken=self._taken,
             chain=self._chain,
             dense=self._engine.dense(),
-            rows=tuple(self._engine.table(i) for i in range(len(self.slots))),
+            scalars=tuple(self._engine.scalars(i) for i in range(len(self.slots))),
+            vectors=tuple(self._engine.vectors(i) for i in range(len(self.slots))),
             slots=tuple(slots.state() for slots in self.slots),
             dirty=tuple(np.unique(np.concatenate(d)) if d else _NO_SLOTS for d in self._dirty),
         )
@@ -269,9 +268,12 @@ class Learner:
         self._taken, self._chain = snapshot.taken, snapshot.chain
         for i, slots in enumerate(self.slots):
             slots.restore(snapshot.slots[i])
-            rows = np.zeros((slots.capacity, self.plan.tables[i].width), np.float32)
-            rows[: slots.next] = snapshot.rows[i][: slots.next]
-            self._engine.set_table(i, rows)
+            used = slots.next
+            self._engine.set_table(
+                i,
+                _longer(snapshot.scalars[i][:used], slots.capacity),
+                _longer(snapshot.vectors[i][:used], slots.capacity),
+            )
             at = np.flatnonzero(slots.keys[: slots.next] != model.EMPTY).astype(np.int32)
             self._engine.insert(i, slots.keys[at], at)
             self._marks[i] = np.zeros(slots.capacity, np.int32)
@@ -289,12 +291,11 @@ class Learner:
         self._engine.set_dense(dense)
         adagrad = self.plan.settings.adagrad
         for i, table in enumerate(self.plan.tables):
-            rows = np.zeros((self.slots[i].capacity, table.width), np.float32)
-            rows[1 : table.reserved, 1 : 1 + table.dim] = random.normal(
-                0.0, adagrad.scale, (table.reserved - 1, table.dim)
-            )
-            rows[1 : table.reserved, table.served + 2 :] = adagrad.start
-            self._engine.set_table(i, rows)
+            scalars = np.zeros((self.slots[i].capacity, table.scalars), np.float32)
+            vectors = np.zeros((self.slots[i].capacity, table.dim), np.float32)
+            vectors[1 : table.reserved] = random.normal(0.0, adagrad.scale, (table.reserved - 1, table.dim))
+            scalars[1 : table.reserved, 3 + table.heads :] = adagrad.start
+            self._engine.set_table(i, scalars, vectors)
             self._dirty[i].append(np.arange(table.reserved, dtype=np.int32))
 
     def _note(self, i: int, rows: Array) -> None:
@@ -307,6 +308,12 @@ class Learner:
 
 _NO_KEYS: Array = np.empty(0, np.int64)
 _NO_SLOTS: Array = np.empty(0, np.int32)
+
+
+def _longer(rows: Array, count: int) -> Array:
+    grown = np.zeros((count, rows.shape[1]), np.float32)
+    grown[: len(rows)] = rows
+    return grown
 
 
 def _fields(table: Table, widths: Array) -> Array:

@@ -5,8 +5,10 @@ so that they cannot differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from trainer.fields import Field, Plan, Table, mixing
@@ -107,51 +109,79 @@ def dense_weights(plan: Plan, flat: Tensor) -> dict[str, Tensor]:
     return {w.name: tf.reshape(piece, w.shape) for w, piece in zip(plan.dense, pieces, strict=True)}
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The rows that examples use, spread over their columns, for one table."""
+
+    weights: Tensor
+    """float32[n, C]: linear weights."""
+    heads: Tensor | None
+    """float32[n, C, heads]; None without heads."""
+    embeddings: Tensor | None
+    """float32[n, C, dim]; None without embeddings."""
+    there: Tensor
+    """bool[n, C]: false where a multi-valued feature has no value."""
+    widths: Tensor
+    """int32: columns of each multi-valued field."""
+
+
 def logits(
-    plan: Plan,
-    rows: Sequence[Tensor],
-    there: Sequence[Tensor],
-    widths: Sequence[Tensor],
-    number: Tensor,
-    dense: Mapping[str, Tensor],
-    positions: Tensor | None = None,
+    plan: Plan, spreads: Sequence[Spread], number: Tensor, dense: Mapping[str, Tensor], positions: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Score examples: the logit float32[n] and what the heads add to it, float32[n, heads].
 
-    `rows`: per table float32[n, C, served]; `there`: bool[n, C], false where a multi-valued feature has no value.
     Several values of one field count as their sum over the square root of their number.
     """
     n = tf.shape(number)[0]
     linear = tf.zeros([n]) + dense["bias"]
     heads = tf.zeros([n, plan.settings.heads])
     embeddings = []
-    for table, row, mask, width in zip(plan.tables, rows, there, widths, strict=True):
-        pooled = _pooled(table, row, mask, width)
-        linear += tf.add_n([tf.reduce_sum(p[:, :, 0], axis=1) for p in pooled])
-        if table.heads:
-            heads += tf.add_n([tf.reduce_sum(p[:, :, 1 + table.dim :], axis=1) for p in pooled])
-        if table.dim:
-            embeddings += [p[:, :, 1 : 1 + table.dim] for p in pooled]
+    for table, spread in zip(plan.tables, spreads, strict=True):
+        scales = _scales(table, spread)
+        linear += tf.reduce_sum(spread.weights if scales is None else spread.weights * scales, axis=1)
+        if spread.heads is not None:
+            heads += tf.reduce_sum(spread.heads if scales is None else spread.heads * scales[:, :, None], axis=1)
+        if spread.embeddings is not None:
+            embeddings.append(_pooled(table, spread, scales))
     if plan.numbers:
         linear += tf.linalg.matvec(number, dense["numbers"])
     if plan.settings.positions:
         linear += _position(plan, dense["positions"], positions)
     if embeddings:
-        fields = embeddings[0] if len(embeddings) == 1 else tf.concat(embeddings, axis=1)
-        linear += _deep(plan, fields, number, dense)
+        linear += _deep(plan, embeddings[0], number, dense)
     return linear, heads
 
 
-def _pooled(table: Table, rows: Tensor, there: Tensor, widths: Tensor) -> list[Tensor]:
+def _scales(table: Table, spread: Spread) -> Tensor | None:
+    """1 for a single value, 1/√count for each of several, float32[n, C]; None where all are 1."""
+    if not table.several:
+        return None
     first = len(table.single)
-    groups = [rows[:, :first]] if first else []
+    counts = tf.cast(spread.there, tf.float32)
+    pieces = [counts[:, :first]]
     start: Any = first
     for i in range(len(table.several)):
-        part, mask = rows[:, start : start + widths[i]], there[:, start : start + widths[i]]
-        count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
-        groups.append((tf.reduce_sum(part, axis=1) * tf.math.rsqrt(tf.maximum(count, 1.0)))[:, None, :])
-        start += widths[i]
-    return groups
+        piece = counts[:, start : start + spread.widths[i]]
+        pieces.append(piece * tf.math.rsqrt(tf.maximum(tf.reduce_sum(piece, axis=1, keepdims=True), 1.0)))
+        start += spread.widths[i]
+    return tf.concat(pieces, axis=1)
+
+
+def _pooled(table: Table, spread: Spread, scales: Tensor | None) -> Tensor:
+    """One embedding per field, flat: float32[n, fields × dim]."""
+    width = len(table.fields) * table.dim
+    if scales is None:
+        return tf.reshape(spread.embeddings, [-1, width])
+    first = len(table.single)
+    rows = spread.embeddings
+    assert rows is not None
+    groups = [tf.reshape(rows[:, :first], [-1, first * table.dim])] if first else []
+    start: Any = first
+    for i in range(len(table.several)):
+        stop = start + spread.widths[i]
+        groups.append(tf.reduce_sum(rows[:, start:stop] * scales[:, start:stop, None], axis=1))
+        start = stop
+    return tf.ensure_shape(tf.concat(groups, axis=1), [None, width])
 
 
 def _position(plan: Plan, biases: Tensor, positions: Tensor | None) -> Tensor:
@@ -160,26 +190,56 @@ def _position(plan: Plan, biases: Tensor, positions: Tensor | None) -> Tensor:
     return tf.gather(biases, tf.clip_by_value(positions, 0, plan.settings.positions - 1))
 
 
-def _deep(plan: Plan, fields: Tensor, number: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
-    """What the embeddings add to the logit: pairs (fm, deepfm), crosses (dcn), network (deepfm, dcn)."""
+def _deep(plan: Plan, flat: Tensor, number: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    """What the embeddings (float32[n, fields × dim]) add to the logit: pairs (fm, deepfm), crosses (dcn), network (deepfm, dcn)."""
     kind = plan.settings.kind
-    total: Tensor = 0.0
-    if kind in ("fm", "deepfm"):
-        sums = tf.reduce_sum(fields, axis=1)
-        total += 0.5 * tf.reduce_sum(tf.square(sums) - tf.reduce_sum(tf.square(fields), axis=1), axis=1)
-    if kind == "fm":
-        return total
-    flat = tf.reshape(fields, [-1, len(plan.embedded) * plan.settings.dim])
     start = tf.concat([flat, number], axis=1) if plan.numbers else flat
     if kind == "dcn":
-        crossed = start
-        for i in range(plan.settings.cross_layers):
-            crossed = start * (tf.matmul(crossed, dense[f"cross{i}"]) + dense[f"cross{i}_bias"]) + crossed
-        total += tf.matmul(crossed, dense["cross_out"])[:, 0]
-    layer = start
-    for i in range(len(plan.settings.hidden)):
+        return _crossed(plan, start, dense) + _network(plan, _first(plan, start, dense), dense)
+    sums = _summing(plan)
+    if kind == "fm":
+        return _pairs(tf.matmul(start, sums), flat)
+    both = tf.matmul(start, tf.concat([dense["hidden0"], sums], axis=1))
+    wide = plan.settings.hidden[0]
+    summed, hidden = both[:, wide:], tf.nn.relu(both[:, :wide] + dense["hidden0_bias"])
+    return _pairs(summed, flat) + _network(plan, hidden, dense)
+
+
+def _summing(plan: Plan) -> Tensor:
+    """A matrix that adds up the fields' embeddings, so that the sum comes out of the network's own first product."""
+    dim = plan.settings.dim
+    eye = np.tile(np.eye(dim, dtype=np.float32), (len(plan.embedded), 1))
+    return tf.constant(np.concatenate([eye, np.zeros((len(plan.numbers), dim), np.float32)]))
+
+
+def _pairs(sums: Tensor, flat: Tensor) -> Tensor:
+    """Σ over pairs of fields of the products of their embeddings: half of (sum² − sum of squares).
+
+    `stop_gradient` only spares the second pass of the square's gradient; value and gradient are those of the formula.
+    """
+    squares = tf.reduce_sum(flat * tf.stop_gradient(flat), axis=1)
+    return 0.5 * tf.reduce_sum(tf.square(sums), axis=1) - (squares - 0.5 * tf.stop_gradient(squares))
+
+
+def _first(plan: Plan, start: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    if not plan.settings.hidden:
+        return start
+    return tf.nn.relu(tf.matmul(start, dense["hidden0"]) + dense["hidden0_bias"])
+
+
+def _network(plan: Plan, layer: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    """The network behind its first layer."""
+    for i in range(1, len(plan.settings.hidden)):
         layer = tf.nn.relu(tf.matmul(layer, dense[f"hidden{i}"]) + dense[f"hidden{i}_bias"])
-    return total + tf.matmul(layer, dense["out"])[:, 0]
+    return tf.matmul(layer, dense["out"])[:, 0]
+
+
+def _crossed(plan: Plan, start: Tensor, dense: Mapping[str, Tensor]) -> Tensor:
+    """The cross network. Source: Wang et al., DCN V2, WWW 2021, equation 1."""
+    layer = start
+    for i in range(plan.settings.cross_layers):
+        layer = start * (tf.matmul(layer, dense[f"cross{i}"]) + dense[f"cross{i}_bias"]) + layer
+    return tf.matmul(layer, dense["cross_out"])[:, 0]
 
 
 def find(table_keys: Tensor, keys: Tensor) -> Tensor:
@@ -188,3 +248,15 @@ def find(table_keys: Tensor, keys: Tensor) -> Tensor:
         table_handle=table_keys, keys=tf.reshape(keys, [-1]), default_value=tf.constant(-1, tf.int32)
     )
     return tf.reshape(found, tf.shape(keys))
+
+
+def spread(table: Table, rows: Tensor, slots: Tensor, widths: Tensor) -> Spread:
+    """Served rows (float32[n, C, served]: linear weight, heads, embedding) by their parts."""
+    behind = 1 + table.heads
+    return Spread(
+        weights=rows[:, :, 0],
+        heads=rows[:, :, 1:behind] if table.heads else None,
+        embeddings=rows[:, :, behind:] if table.dim else None,
+        there=tf.not_equal(slots, 0),
+        widths=widths,
+    )

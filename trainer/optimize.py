@@ -23,11 +23,11 @@ def ftrl(w: Tensor, z: Tensor, n: Tensor, g: Tensor, settings: FtrlSettings) -> 
 
 
 def ftrl_weight(z: Tensor, n: Tensor, settings: FtrlSettings) -> Tensor:
-    """The weight that z and n stand for."""
+    """The weight that z and n stand for; for z = 0 it is 0, never −0: an untouched row keeps its bits."""
     rate = (settings.beta + tf.sqrt(n)) / settings.alpha + settings.l2
     if not settings.l1:
-        return -z / rate
-    return -tf.sign(z) * tf.maximum(tf.abs(z) - settings.l1, 0.0) / rate
+        return (0.0 - z) / rate
+    return (0.0 - tf.sign(z) * tf.maximum(tf.abs(z) - settings.l1, 0.0)) / rate
 
 
 def ftrl_start(w: Tensor, settings: FtrlSettings) -> Tensor:

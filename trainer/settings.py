@@ -161,6 +161,12 @@ class ModelSettings:
             for name in names:
                 if name not in fields:
                     raise ConfigError(key=f"trainer.model.{key}", value=name, allowed=f"one of {sorted(fields)}")
+        if self.kind == "deepfm" and not self.hidden:
+            raise ConfigError(key="trainer.model.hidden", value=self.hidden, allowed="a layer at least (or kind = fm)")
+        if not strings:
+            raise ConfigError(key="features", value=features.names(), allowed="one of kind string or strings at least")
+        if self.kind != "linear" and not (set(self.embed) or strings) - set(self.linear_only):
+            raise ConfigError(key="trainer.model.embed", value=self.embed, allowed="one at least (or kind = linear)")
         if self.positions and self.reference_position >= self.positions:
             raise ConfigError(
                 key="trainer.model.reference_position", value=self.reference_position, allowed="below positions"

@@ -53,8 +53,10 @@ class Snapshot:
     """Digest of all deltas."""
     dense: Array
     """float32[3, size]: dense weights and their optimizer state."""
-    rows: tuple[Array, ...]
-    """Per table float32[≥ used, width]: rows and their optimizer state."""
+    scalars: tuple[Array, ...]
+    """Per table float32[≥ used, scalars]: linear weights, heads, optimizer state."""
+    vectors: tuple[Array, ...]
+    """Per table float32[≥ used, dim]: embeddings."""
     slots: tuple[dict[str, Array], ...]
     """Per table the state of its slots."""
     dirty: tuple[Array, ...]
@@ -79,7 +81,8 @@ class Snapshot:
         """Every array of the state, by a name that is also its file's, the used part only."""
         found = {"dense": self.dense}
         for i, table in enumerate(self.plan.tables):
-            found[f"{table.name}_rows"] = self.rows[i][: self.used(i)]
+            found[f"{table.name}_scalars"] = self.scalars[i][: self.used(i)]
+            found[f"{table.name}_vectors"] = self.vectors[i][: self.used(i)]
             found[f"{table.name}_dirty"] = self.dirty[i]
             found |= {f"{table.name}_{name}": array for name, array in self.slots[i].items()}
         return found
@@ -87,6 +90,11 @@ class Snapshot:
     def used(self, table: int) -> int:
         """Rows in use."""
         return int(self.slots[table]["next"][0])
+
+    def served(self, table: int) -> Array:
+        """The rows in use as serving has them, float32[used, served]."""
+        used, behind = self.used(table), 1 + self.plan.tables[table].heads
+        return np.concatenate([self.scalars[table][:used, :behind], self.vectors[table][:used]], axis=1)
 
     def digest(self) -> str:
         """SHA-256 of weights, optimizer state, slots and counters."""
@@ -125,10 +133,10 @@ class Snapshot:
                 name.removeprefix(f"{table.name}_"): a for name, a in found.items() if name.startswith(f"{table.name}_")
             }
             used = int(own["next"][0])
-            if own["rows"].shape != (used, table.width) or len(own["keys"]) != used:
-                raise CorruptError(
-                    f"table {table.name}: {own['rows'].shape} rows, {len(own['keys'])} keys, {used} in use"
-                )
+            shapes = own["scalars"].shape, own["vectors"].shape, own["keys"].shape
+            allowed = (used, table.scalars), (used, table.dim), (used,)
+            if shapes != allowed:
+                raise CorruptError(f"table {table.name}: shapes {shapes}, allowed {allowed}")
             slots.append(own)
         if found["dense"].shape != (3, planned.dense_size):
             raise CorruptError(f"dense weights: {found['dense'].shape}, allowed (3, {planned.dense_size})")
@@ -142,7 +150,8 @@ class Snapshot:
             taken=head.taken,
             chain=head.chain,
             dense=found["dense"],
-            rows=tuple(own.pop("rows") for own in slots),
+            scalars=tuple(own.pop("scalars") for own in slots),
+            vectors=tuple(own.pop("vectors") for own in slots),
             dirty=tuple(own.pop("dirty") for own in slots),
             slots=tuple(slots),
         )
