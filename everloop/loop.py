@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from everloop.folders import exclusive
 from everloop.runtime.kafka import KafkaNode
 from everloop.runtime.parts import Event, Part, State
-from everloop.runtime.ports import LOOPBACK, answers, free_ports
+from everloop.runtime.ports import LOOPBACK, answers, free_port, free_ports, healthy
 from everloop.runtime.redis import RedisNode
 from everloop.runtime.supervise import Supervisor
 from everloop.session import Session
@@ -91,8 +91,11 @@ def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] 
         loop.env["EVERLOOP_CONFIG"] = str(session.loaded.file.absolute())
     _add_kafka(loop, session, named, say)
     _add_redis(loop, session, named)
-    loop.parts.append(_python("topics", loop.env, after=_present(loop, "kafka"), once=True))
+    loop.parts.append(
+        Part(name="topics", argv=_command("topics"), env=dict(loop.env), after=_present(loop, "kafka"), once=True)
+    )
     _add_model_server(loop, session, named)
+    _add_python(loop, session, "follower", after=("topics", "model-server"))
     loop.choose(named.only)
     return loop
 
@@ -142,6 +145,8 @@ def _add_redis(loop: Loop, session: Session, named: Named) -> None:
 
 def _add_model_server(loop: Loop, session: Session, named: Named) -> None:
     address = named.tf_serving
+    if not address and session.loaded.given("addresses.model_server"):
+        address = session.loaded.config.addresses.model_server
     if not address:
         grpc, rest = free_ports(2)
         address = f"{LOOPBACK}:{grpc}"
@@ -169,7 +174,29 @@ def _add_model_server(loop: Loop, session: Session, named: Named) -> None:
                 ports={"grpc": grpc, "rest": rest},
             )
         )
-    loop.addresses["model grpc"] = address
+    loop.env["EVERLOOP_ADDRESSES__MODEL_SERVER"] = loop.addresses["model grpc"] = address
+
+
+def _add_python(loop: Loop, session: Session, name: str, *, after: tuple[str, ...], tensorflow: bool = False) -> None:
+    """Add a part of ours that answers HTTP on a port of its own: a free one, unless it is configured."""
+    key = f"{name}_port"
+    port = getattr(session.loaded.config.addresses, key) if session.loaded.given(f"addresses.{key}") else 0
+    port = port or free_port()
+    # Every part is told every port, so that each may name another in what it reports.
+    loop.env[f"EVERLOOP_ADDRESSES__{key.upper()}"] = str(port)
+    loop.addresses[name] = f"http://{LOOPBACK}:{port}"
+    loop.parts.append(
+        Part(
+            name=name,
+            argv=_command(name),
+            env={**loop.env, **(_TENSORFLOW if tensorflow else {})},
+            after=_present(loop, *after),
+            ready=lambda: healthy(port),
+            ports={"http": port},
+            ready_timeout_s=session.loaded.config.runtime.ready_timeout_s,
+            stop_timeout_s=session.loaded.config.runtime.stop_timeout_s,
+        )
+    )
 
 
 def _begin_without_models(configuration: Path) -> None:
@@ -183,19 +210,9 @@ def _present(loop: Loop, *names: str) -> tuple[str, ...]:
     return tuple(name for name in names if name in loop.names())
 
 
-def _python(
-    name: str,
-    env: Mapping[str, str],
-    *,
-    after: tuple[str, ...],
-    once: bool = False,
-    ready: Callable[[], bool] | None = None,
-    ports: Mapping[str, int] | None = None,
-) -> Part:
-    """Make a part that is one of ours: `python -m everloop.run NAME`, told everything by its environment."""
-    argv = [sys.executable, "-m", "everloop.run", name]
-    part = Part(name=name, argv=argv, env=dict(env), after=after, once=once, ports=ports or {})
-    return part if ready is None else replace(part, ready=ready)
+def _command(name: str) -> list[str]:
+    """Return the command line of a part of ours: all else it is told by its environment."""
+    return [sys.executable, "-m", "everloop.run", name]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ everything is comes from the configuration: everloop.toml, EVERLOOP_… variable
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 
@@ -22,11 +23,27 @@ def topics(session: Session) -> int:
     return 0
 
 
-PARTS: dict[str, Callable[[Session], int]] = {"topics": topics}
+def follower(session: Session) -> int:
+    """Keep a model server fresh."""
+    from serving.follower.main import run
+
+    config = session.loaded.config
+    return run(
+        kafka=config.kafka,
+        settings=config.follower,
+        data=session.folders.root,
+        replica=config.addresses.replica or socket.gethostname(),
+        model_server=config.addresses.model_server,
+        http_host=config.addresses.host,
+        http_port=config.addresses.follower_port,
+    )
+
+
+PARTS: dict[str, Callable[[Session], int]] = {"topics": topics, "follower": follower}
 """Every part that runs as a process of its own, by name."""
 
 
-def run(name: str, session: Session) -> int:
+def run_part(name: str, session: Session) -> int:
     """Run one part until it is asked to end.
 
     Raises:
@@ -34,6 +51,7 @@ def run(name: str, session: Session) -> int:
     """
     if name not in PARTS:
         raise UsageError(f"part = {name!r}: one of {', '.join(PARTS)}")
+    session.folders.root.mkdir(parents=True, exist_ok=True)
     return PARTS[name](session)
 
 
@@ -43,7 +61,7 @@ def main(argv: list[str]) -> int:
         print(f"usage: python -m everloop.run {{{','.join(PARTS)}}}", file=sys.stderr)
         return 2
     try:
-        return run(argv[0], open_session())
+        return run_part(argv[0], open_session())
     except EverloopError as error:
         print(f"everloop {argv[0]}: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError | UsageError) else 1

@@ -21,6 +21,6 @@ def run(
     config: File = None,
 ) -> None:
     """Run one part of the loop in this process."""
-    from everloop.run import run as run_part
+    from everloop.run import run_part
 
     raise typer.Exit(run_part(part, open_session(data, config)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from everloop.config.addresses import AddressSettings
 from everloop.runtime.settings import RuntimeSettings
 from feedback.settings import KafkaSettings, RedisSettings
 from serving.follower.settings import FollowerSettings
+from serving.gateway.settings import GatewaySettings
 from trainer.settings import TrainerSettings
 
 
@@ -18,9 +20,13 @@ class Config:
     """How every part reaches Kafka."""
     redis: RedisSettings = RedisSettings()
     """How the gateway and the streams reach Redis."""
+    gateway: GatewaySettings = GatewaySettings()
+    """What answers recommendation services."""
     trainer: TrainerSettings = TrainerSettings()
     """What the trainer learns and how."""
     follower: FollowerSettings = FollowerSettings()
     """How a model server is kept fresh."""
+    addresses: AddressSettings = AddressSettings()
+    """Where the parts find each other."""
     runtime: RuntimeSettings = RuntimeSettings()
     """What `everloop up` starts, and how patiently it watches it."""

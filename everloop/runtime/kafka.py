@@ -83,7 +83,7 @@ class KafkaNode:
         classpath = ":".join(str(path) for path in jars.ensure(say=self._say))
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.properties").write_text(_LOGGING, encoding="utf-8")
-        (self.folder / "server.properties").write_text(_lines(self._properties()), encoding="utf-8")
+        (self.folder / "server.properties").write_text(_lines(self.properties()), encoding="utf-8")
         (self.folder / "java.args").write_text("\n".join([*self._flags(), f'-cp "{classpath}"', ""]), encoding="utf-8")
         if not (self.folder / "data" / "bootstrap.checkpoint").exists():
             self._format()
@@ -151,7 +151,8 @@ class KafkaNode:
             f'-Dlog4j2.configurationFile="{self.folder / "log4j2.properties"}"',
         ]
 
-    def _properties(self) -> dict[str, object]:
+    def properties(self) -> dict[str, object]:
+        """Return the configuration of the node."""
         internal = self.settings.internal_partitions
         return {
             "process.roles": "broker,controller",

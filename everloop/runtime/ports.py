@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,3 +31,15 @@ def answers(host: str, port: int, *, timeout_s: float = 0.5) -> bool:
             return True
     except OSError:
         return False
+
+
+def healthy(port: int, path: str = "/healthz", *, timeout_s: float = 1.0) -> bool:
+    """Say whether HTTP on a port of this machine answers a path with 200."""
+    connection = HTTPConnection(LOOPBACK, port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
