@@ -142,10 +142,18 @@ def _scalar(value: Any) -> Array:
     return np.array(value, dtype=object) if isinstance(value, (bytes, str)) else np.asarray(value)
 
 
+_MISMATCH = re.compile(r"Type mismatch: actual (\w+) vs\. expect (\w+).*_arg_.*_(\d+)\}\}", re.DOTALL)
+
+
 def translated(error: tf.errors.OpError) -> ServingError:
-    """TensorFlow's exception as ours: same code, same text."""
-    code = error.error_code
-    return ServingError(Code(code) if 0 < code <= Code.UNAUTHENTICATED else Code.UNKNOWN, error.message or "")
+    """TensorFlow's exception as ours: same code, same text.
+
+    Except where a callable words it otherwise than the run that the official server makes.
+    """
+    code, text = error.error_code, error.message or ""
+    if mismatch := _MISMATCH.search(text):
+        text = f"Expects arg[{mismatch[3]}] to be {mismatch[2]} but {mismatch[1]} is provided"
+    return ServingError(Code(code) if 0 < code <= Code.UNAUTHENTICATED else Code.UNKNOWN, text)
 
 
 def check_complete(path: str, tags: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,22 @@ class Core:
                 return servable.__enter__()
             except Drained:
                 continue
+
+    def servable(self, model: str, version: int) -> Servable:
+        """A loaded version, not entered: for looking at.
+
+        Raises:
+            ServingError: it is not there.
+        """
+        return self._lifecycle.serving.find(model, version)
+
+    def managed(self, model: str, version: int) -> bool:
+        """Whether a version is in the books: wanted, loaded, or failed while its directory is still there."""
+        return self._lifecycle.managed(model, version)
+
+    def paused(self) -> AbstractContextManager[object]:
+        """While entered, nobody looks at the file system."""
+        return self._polling
 
     def _version(self, spec: Any) -> int | None:
         choice = spec.WhichOneof("version_choice")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from serving.model_server.jsontensor import Format
 from serving.model_server.metadata import signature_map
 from serving.model_server.tensors import Array, type_name
 
+_F32 = struct.Struct("f")
 _BYTES_SUFFIX = "_bytes"
 """A string output whose name ends so is written as base64."""
 
@@ -94,11 +97,12 @@ def _floats(array: Array) -> list[str]:
 
 def single(value: float) -> str:
     """A 32-bit float's text: six digits if they give it back in 32 bits, else nine."""
-    short = decimal(value, digits=9)
-    six = f"{value:.6g}"
-    if float(np.float32(float(six))) == value:
-        return six if "." in six or "e" in six else six + ".0"
-    return short
+    if not math.isfinite(value):
+        return decimal(value)
+    text = f"{value:.6g}"
+    if _F32.unpack(_F32.pack(float(text)))[0] != value:
+        text = f"{value:.9g}"
+    return text if "." in text or "e" in text else text + ".0"
 
 
 def _value(texts: Any) -> str:

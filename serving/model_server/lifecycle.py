@@ -92,6 +92,11 @@ class Lifecycle:
             self._pending[model] = dict(versions)
         self._wake.set()
 
+    def managed(self, model: str, version: int) -> bool:
+        """Whether a version is in the books."""
+        with self._lock:
+            return version in self._models.get(model, {})
+
     def _decide(self) -> None:
         while not self._stop.is_set():
             with self._lock:

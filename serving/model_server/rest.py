@@ -232,8 +232,8 @@ def _type(kind: bytes) -> Headers:
 
 
 def _path(scope: Any) -> str:
-    path = scope.get("raw_path") or scope["path"].encode()
-    query = scope["query_string"]
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
     return (path + (b"?" + query if query else b"")).decode("utf-8", "replace")
 
 
@@ -256,6 +256,11 @@ class Running:
     port: int
     server: Any
     task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Close it, open connections too."""
+        self.server.should_exit = self.server.force_exit = True
+        await self.task
 
 
 class _Server(uvicorn.Server):

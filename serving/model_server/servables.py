@@ -43,6 +43,11 @@ class Servable:
             if self._closed and not self._users:
                 self._idle.notify_all()
 
+    @property
+    def users(self) -> int:
+        """Requests that run on it now."""
+        return self._users
+
     def close(self) -> None:
         """Take no more users, wait for those there are, free the memory."""
         with self._lock:

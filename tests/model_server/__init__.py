@@ -1,0 +1,1 @@
+"""The model server against TensorFlow Serving's behaviour, case by case; ids in test ids are those of docs/model-server.md."""
