@@ -37,8 +37,10 @@ def healthy(port: int, path: str = "/healthz", *, timeout_s: float = 1.0) -> boo
     """Say whether HTTP on a port of this machine answers a path with 200."""
     connection = HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == HTTPStatus.OK
+        connection.request("GET", path, headers={"Connection": "close"})
+        with connection.getresponse() as response:
+            response.read()
+            return response.status == HTTPStatus.OK
     except (OSError, HTTPException):
         return False
     finally:

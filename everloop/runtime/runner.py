@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from everloop.runtime.journal import Journal, message
 from everloop.runtime.parts import Event, Part, State, pause_s
 from everloop.runtime.settings import RuntimeSettings
-from everloop.runtime.spawn import reap, spawn
+from everloop.runtime.spawn import guard, reap, spawn
 from feedback.errors import ConfigError, CorruptError, EverloopError
 
 _GLANCE_S = 0.05
@@ -120,6 +120,7 @@ class Runner:
         deadline = time.monotonic() + self.part.ready_timeout_s
         asked = 0.0
         while process.poll() is None and not self._stopping.wait(_GLANCE_S):
+            guard()
             if self.ready.is_set() or time.monotonic() - asked < _PROBE_S:
                 continue
             asked = time.monotonic()

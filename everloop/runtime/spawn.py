@@ -39,7 +39,9 @@ class Warden:
     def release(self, group: int) -> None:
         """Forget a group that is gone: its number may be given to a stranger."""
         self._groups.discard(group)
-        os.write(self.descriptor(), f"-{group}\n".encode())
+        # A warden that dies at this moment forgets the group too.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.descriptor(), f"-{group}\n".encode())
 
     def _start(self) -> None:
         if self._process is not None and self._process.stdin is not None:
@@ -66,6 +68,11 @@ class Warden:
 
 _warden = Warden()
 atexit.register(_warden.close)
+
+
+def guard() -> None:
+    """See to it that there is a living warden; cheap enough to be called often."""
+    _warden.descriptor()
 
 
 def spawn(

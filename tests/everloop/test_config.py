@@ -42,6 +42,14 @@ MISTAKES = [
     Mistake("[runtime]\nkafka = 3", "runtime.kafka", "3", "must be a table"),
     # fields that contradict each other
     Mistake("[kafka]\nsecurity = 'SASL_SSL'", "kafka.sasl_mechanism", "''", "needed with"),
+    Mistake("[streams.join]\nwindow_s = -5", "streams.join.window_s", "-5", "must be a number above 0"),
+    Mistake("[[features]]\nname = 'a'\nsource = 'users'", "features.0.source", "'users'", 'one of "user", "item"'),
+    Mistake("[[features]]\nname = 'a'", "features.0.source", "None", "must be set"),
+    Mistake("[[features]]\nname = 'a'\nsource = 'user'\nknid = 's'", "features.0.knid", "'s'", "did you mean kind?"),
+    Mistake("features = []", "features", "[]", "at least one"),
+    # groups that contradict each other
+    Mistake("[gateway]\nmodel = 'films'", "gateway.model", "'films'", "the same as trainer.model.name, 'news'"),
+    Mistake("[trainer.model]\ncrosses = ['user*itm']", "trainer.model.crosses", "'user*itm'", "different features"),
     Mistake("[runtime]\nbackoff_most_s = 0.1", "runtime.backoff_most_s", "0.1", "at least runtime.backoff_first_s"),
 ]
 
@@ -64,6 +72,17 @@ def test_a_file_that_is_not_toml_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be TOML") as caught:
         load(file, environ={})
     assert "\n" not in str(caught.value)
+
+
+def test_features_and_keys_are_lists_of_tables(tmp_path: Path) -> None:
+    file = tmp_path / "everloop.toml"
+    file.write_text(
+        "[[features]]\nname = 'who'\nsource = 'user'\n[[features]]\nname = 'what'\nsource = 'item'\n"
+        f"[[gateway.keys]]\nname = 'shop'\nsha256 = '{'0' * 64}'\nscopes = ['outcomes']\n"
+    )
+    config = load(file, environ={}).config
+    assert config.spec.names() == ("who", "what")
+    assert config.gateway.keys[0].scopes == ("outcomes",)
 
 
 def test_a_named_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

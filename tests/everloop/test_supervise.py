@@ -247,15 +247,42 @@ time.sleep(600)
 """
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)]) as owner:
-        logs = [tmp_path / "logs" / f"part{n}.log" for n in range(3)]
+class Owner:
+    """A process that supervises three parts, each with a child of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen([sys.executable, "-c", OWNER, str(folder)])
+        logs = [folder / "logs" / f"part{n}.log" for n in range(3)]
         eventually(lambda: all(log.exists() and bool(log.read_text().strip()) for log in logs))
-        grandchildren = [int(json.loads(log.read_text().splitlines()[0])["message"]) for log in logs]
-        children = [part["pid"] for part in json.loads((tmp_path / "runtime.json").read_text())["parts"].values()]
-        assert all(alive(pid) for pid in children + grandchildren)
-        owner.kill()
-        eventually(lambda: not any(alive(pid) for pid in children + grandchildren))
+        self.family = [int(json.loads(log.read_text().splitlines()[0])["message"]) for log in logs]
+        self.family += [part["pid"] for part in json.loads((folder / "runtime.json").read_text())["parts"].values()]
+
+    def wardens(self) -> list[int]:
+        """The living children of the process that run warden.py."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        pids = [int(pid) for each in children for pid in each.read_text().split()]
+        return [pid for pid in pids if alive(pid) and "warden.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    assert all(alive(pid) for pid in owner.family)
+    owner.kill()
+    eventually(lambda: not any(alive(pid) for pid in owner.family))
+
+
+def test_nothing_outlives_a_supervisor_whose_warden_was_killed_before(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    [first] = owner.wardens()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: len(owner.wardens()) == 1 and owner.wardens() != [first])
+    assert all(alive(pid) for pid in owner.family)
+    owner.kill()
+    eventually(lambda: not any(alive(pid) for pid in owner.family))
 
 
 def test_stopping_can_be_hurried_from_another_thread(tmp_path: Path) -> None:
