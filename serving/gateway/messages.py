@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -162,7 +163,7 @@ class Status(Struct, frozen=True, kw_only=True):
     """Those of them answered without the model."""
     spool: dict[str, float]
     """`waiting_bytes`, `waiting_s` (age of the oldest), `sent` and `unlogged` records."""
-    breakers: dict[str, str]
+    breakers: Mapping[str, str]
     """`closed`, `open` or `half_open`, per part."""
     control: dict[str, Any]
     """What the control topic says shall be live."""

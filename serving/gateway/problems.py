@@ -63,7 +63,7 @@ class ProblemError(Exception):
         )
 
 
-def refused(error: msgspec.DecodeError) -> ProblemError:
+def refused(error: Exception) -> ProblemError:
     """The problem of a body that msgspec refused: 422 with the field's path, 400 where it is no JSON at all."""
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
