@@ -1,0 +1,1 @@
+"""Tests of the trainer's loop: steps, validation, gate, checkpoints, publishing, versions."""

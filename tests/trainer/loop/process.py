@@ -1,0 +1,28 @@
+"""A trainer as a process of its own, with the learner that needs no TensorFlow: `python -m tests.trainer.loop.process JSON`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from feedback.settings import KafkaSettings
+from tests.trainer.loop.world import FEATURES
+from trainer.fake import FakeLearner
+from trainer.main import run
+from trainer.settings import TrainerSettings
+
+
+def main(text: str) -> int:
+    """Run with what the JSON says: bootstrap, namespace, partitions, data, settings."""
+    told: dict[str, Any] = json.loads(text)
+    kafka = KafkaSettings(bootstrap=told["bootstrap"], namespace=told["namespace"], partitions=told["partitions"])
+    settings = msgspec.convert(told["settings"], TrainerSettings)
+    return run(kafka=kafka, features=FEATURES, settings=settings, data=Path(told["data"]), make=FakeLearner)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""The loop's heart, without I/O: a step takes records in; a cut says what leaves. Wall time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from feedback.deltas import DeltaHeader, Step
+from feedback.errors import EventError
+from feedback.events import MAX_SENT_TIMES, Sample
+from feedback.features import FeatureSpec
+from trainer.batch import Batch, batch_of
+from trainer.contract import Learns
+from trainer.gate import Alarm, Gate
+from trainer.steps import Take
+from trainer.validate import Validation
+
+Outgoing = list[tuple[DeltaHeader, bytes]]
+
+
+class Loop:
+    """One model line that learns: learner, validation and gate go forward together, step by step."""
+
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        learner: Learns,
+        validation: Validation,
+        gate: Gate,
+        *,
+        line: str,
+        checksum_every: int,
+        warmup_rows: int,
+    ) -> None:
+        self.spec, self.learner, self.validation, self.gate = spec, learner, validation, gate
+        self.line = line
+        self._checksum_every, self._warmup_rows = checksum_every, warmup_rows
+        self.pending: list[Step] = []
+        """Steps that no delta carries yet."""
+        self.sent_times: list[int] = []
+        """Of the outcomes that the pending steps learned from."""
+        self.examples = 0
+        """Examples learned in this process."""
+        self.refused = 0
+        """Samples that could not be learned in this process."""
+        self.warmup: Batch | None = None
+        """Rows for the warm-up requests of a version."""
+
+    @property
+    def learned(self) -> bool:
+        """Whether something was learned that no delta carries yet."""
+        return any(step.examples for step in self.pending)
+
+    def step(self, take: Take) -> Alarm | None:
+        """Score, learn, settle, in canonical order; then ask the gate."""
+        samples = [record.event for record in take.records if isinstance(record.event, Sample)]
+        scores = self._learn(samples) if samples else {}
+        self.pending.append(Step(step=self.learner.step, offsets=take.offsets, examples=take.examples))
+        alarm: Alarm | None = None
+        if scores:
+            taught = [sample for sample in samples if id(sample) in scores]
+            alarm = self.gate.step(taught, np.concatenate([scores[id(s)] for s in taught]), self.learner.step)
+        for record in take.records:
+            event = record.event
+            if not isinstance(event, Sample):
+                settled = self.validation.settle(record.partition, event.watermark)
+                if settled is not None:
+                    alarm = alarm or self.gate.settled(settled)
+            elif id(event) in scores:
+                found: list[float] = scores[id(event)].tolist()
+                self.validation.observe(record.partition, event, found, self.learner.step)
+        return alarm
+
+    def cut(self, now: int) -> Outgoing:
+        """Take what was learned since the last cut as a delta (and, when it is due, the checksum behind it); nothing if nothing was.
+
+        `now`: wall clock, µs.
+        """
+        previous = self.learner.sequence
+        value = self.learner.take_delta()
+        if not value:
+            return []
+        sequence = self.learner.sequence
+        header = DeltaHeader(
+            line=self.line,
+            epoch=self.learner.epoch,
+            previous=previous,
+            sequence=sequence,
+            crc32c=0,
+            steps=self.pending,
+            watermark=self.validation.watermark,
+            sent_times=self.sent_times[-MAX_SENT_TIMES:],
+            trained_time=now,
+            digest=self.learner.chain(),
+        )
+        self.pending, self.sent_times = [], []
+        out = [(header, value)]
+        if sequence % self._checksum_every == 0:
+            out.append(self._checksum(sequence))
+        return out
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the learner, as plain values. What is pending is not in it: cut first."""
+        return {"validation": self.validation.state(), "gate": self.gate.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` answered, read back from MessagePack."""
+        self.validation.restore(state["validation"])
+        self.gate.restore(state["gate"])
+
+    def _checksum(self, sequence: int) -> tuple[DeltaHeader, bytes]:
+        probe, expected = self.learner.checksum(sequence)
+        header = DeltaHeader(
+            line=self.line,
+            kind="checksum",
+            epoch=self.learner.epoch,
+            previous=sequence,
+            sequence=sequence,
+            crc32c=0,
+            expected=expected,
+        )
+        return header, probe
+
+    def _learn(self, samples: Sequence[Sample]) -> dict[int, Any]:
+        """Learn from samples; the first scores of each that could be learned, by its id in memory."""
+        samples, batch = self._batch(samples)
+        if not len(batch):
+            return {}
+        scores = self.learner.learn(batch)
+        if self._warmup_rows:
+            self.warmup = batch.take(slice(0, self._warmup_rows))
+        self.examples += len(batch)
+        found, at = {}, 0
+        for sample in samples:
+            found[id(sample)] = scores[at : at + len(sample.emissions)]
+            at += len(sample.emissions)
+            self.sent_times += sample.sent_times
+        return found
+
+    def _batch(self, samples: Sequence[Sample]) -> tuple[Sequence[Sample], Batch]:
+        try:
+            return samples, batch_of(self.spec, samples)
+        except (EventError, ValueError, TypeError):
+            # One bad sample must not stop the others: leave out those that make no batch of their own.
+            good = [sample for sample in samples if self._sound(sample)]
+            self.refused += len(samples) - len(good)
+            return good, batch_of(self.spec, good)
+
+    def _sound(self, sample: Sample) -> bool:
+        n = len(sample.emissions)
+        try:
+            batch = batch_of(self.spec, [sample])
+        except (EventError, ValueError, TypeError):
+            return False
+        lengths = [len(column) for column in batch.columns.values()]
+        return len(sample.items) == n and all(
+            length == n for length in [len(batch.positions), len(batch.weights), *lengths]
+        )

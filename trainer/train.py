@@ -1,0 +1,431 @@
+"""The trainer of one line as a running thing: reads, steps, publishes, checkpoints, exports, obeys `control`.
+
+Everything that learns happens on the thread that calls `turn`; reading, publishing, steering and releasing have theirs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from feedback.clock import now_us
+from feedback.deltas import DeltaHeader
+from feedback.errors import CorruptError
+from feedback.features import Feature, FeatureSpec
+from feedback.settings import KafkaSettings
+from feedback.versions import Manifest
+from trainer.checkpoint import Checkpoints, Loaded
+from trainer.consume import Reader, end_offsets, weight
+from trainer.contract import Learns, Makes
+from trainer.gate import Alarm, Gate
+from trainer.line import Places, line_of
+from trainer.loop import Loop
+from trainer.observe import Instruments, log
+from trainer.publish import DeltaLog, Published, delete_before, read_published
+from trainer.release import Releases, Still, event_of, flat_metrics, still
+from trainer.resume import retake
+from trainer.settings import TrainerSettings
+from trainer.settled import SettledFile
+from trainer.steer import Steering
+from trainer.steps import Steps
+from trainer.validate import Validation
+from trainer.versions import VersionStore
+
+
+class Trainer:
+    """One model line that learns from the samples topic. Construct, `start`, `turn` until told otherwise, `stop`."""
+
+    def __init__(
+        self, *, kafka: KafkaSettings, features: tuple[Feature, ...], settings: TrainerSettings, data: Path, make: Makes
+    ) -> None:
+        self.kafka, self.settings, self.make = kafka, settings, make
+        self.spec = FeatureSpec(features=features)
+        settings.model.check(self.spec)
+        settings.gate.check()
+        self.line = line_of(self.spec, settings.model)
+        self.places = Places(data, settings.model.name, self.line)
+        self.show = Instruments()
+        self.woken = threading.Event()
+        self.steering = Steering(kafka, model=settings.model.name, changed=self._wake)
+        used = max((event.version for event in self.steering.events), default=0)
+        self.store = VersionStore(self.places.models, used=used)
+        self.checkpoints = Checkpoints(self.places.checkpoints)
+        self.deltas = DeltaLog(
+            kafka,
+            line=self.line,
+            part_bytes=settings.deltas.part_bytes,
+            window=settings.deltas.window,
+            done=self._committed,
+        )
+        self.releases = Releases(
+            line=self.line,
+            settings=settings,
+            features=list(features),
+            checkpoints=self.checkpoints,
+            store=self.store,
+            deltas=self.deltas,
+        )
+        self.settled = SettledFile(self.places.settled, keep_rows=settings.validation.rows)
+        self.loop: Loop
+        self.steps: Steps
+        self.reader: Reader | None = None
+        self.control_time = 0
+        self.paused = False
+        self.published = 0
+        """Greatest sequence in the topic, of whatever epoch."""
+        self._last_cut = self._last_checkpoint = self._last_version = 0.0
+        self._arrived: list[int] = []
+        self._probation: list[tuple[Manifest, int]] = []
+        self._cut_steps = 0
+        self._exporting: Future[Any] | None = None
+        self._looked = 0.0
+        self.shown: dict[str, Any] = {}
+        """What `/status` shows: made by the thread that learns, about once a second."""
+
+    # ---- beginning and end
+
+    def start(self) -> None:
+        """Take up the line where it stands: checkpoint, published deltas, control."""
+        from trainer.rollback import obey
+
+        if others := self.places.other_lines():
+            log(
+                "line_new_or_changed",
+                line=self.line,
+                others=others,
+                meaning="another line's checkpoints are left alone",
+            )
+        loaded = self.checkpoints.newest(self._refused)
+        self.adopt(loaded)
+        published = list(read_published(self.kafka, line=self.line, **self._after(loaded)))
+        self.published = max([self.loop.learner.sequence, *(each.header.sequence for each in published)])
+        control = self.steering.control
+        if loaded is None:
+            # A new line takes its epoch above everything that was ever said of the model: nothing is to be undone.
+            self.loop.learner.epoch = max(self.loop.learner.epoch, control.epoch)
+        if control.epoch <= self.loop.learner.epoch:
+            self._continue(published)
+        obey(self)
+        self._announce()
+        self._look()
+        self._last_cut = self._last_checkpoint = self._last_version = time.monotonic()
+        log("started", line=self.line, **self.where())
+
+    def stop(self) -> None:
+        """Publish and save what was learned, and let everything end."""
+        if not self.paused and self.reader is not None:
+            self.cut()
+            if self.steps.offsets:
+                self.save()
+        self.close()
+        log("stopped", **self.where())
+
+    def close(self) -> None:
+        """Let go of everything, saving nothing."""
+        if self.reader is not None:
+            self.reader.close()
+        self.releases.close()
+        self.deltas.close()
+        self.steering.close()
+        self.settled.close()
+
+    # ---- one turn
+
+    def turn(self) -> None:
+        """Do what is due, or wait for it a moment.
+
+        Raises:
+            FencedError: another trainer of this line has begun.
+            UnavailableError: the broker is gone.
+        """
+        from trainer.rollback import obey, refuse
+
+        self.steering.check()
+        self.deltas.check()
+        self.releases.check()
+        self._look()
+        if self.steering.control.time > self.control_time:
+            obey(self)
+        if self.paused or self.reader is None:
+            self.woken.wait(0.5)
+            self.woken.clear()
+            return
+        self._read()
+        alarm = self._step() if self.steps.due_in(time.monotonic()) <= 0 else None
+        if alarm is not None:
+            refuse(self, alarm)
+            return
+        self._leave()
+
+    def cut(self) -> None:
+        """Publish what was learned since the last delta."""
+        outgoing = self.loop.cut(now_us())
+        self._last_cut, self._cut_steps = time.monotonic(), 0
+        if outgoing:
+            self.published = max(self.published, self.loop.learner.sequence)
+            self.deltas.publish(outgoing)
+        for arrived in self._arrived:
+            self.show.freshness.labels("trained").observe(max(0.0, (now_us() - arrived) / 1e6))
+        self._arrived = []
+
+    def still(self) -> Still:
+        """Copy the state; call right behind `cut`."""
+        begun = time.monotonic()
+        state = still(self.loop, self.steps.offsets, control_time=self.control_time)
+        # Steps that took nothing in are in this state, and need not be carried by a delta.
+        self.loop.pending = []
+        self.show.pause_s.observe(time.monotonic() - begun)
+        return state
+
+    def save(self) -> None:
+        """Write a checkpoint of the state as it is, in the background; call right behind `cut`."""
+        self._last_checkpoint = time.monotonic()
+        state = self.still()
+        self.releases.submit(lambda: self.releases.checkpoint(state))
+
+    def release_version(self, **event: Any) -> Manifest:
+        """Export a version of the state as it is, now, and wait for it."""
+        state, number = self.still(), self.store.next()
+        manifest: Manifest = self.releases.submit(lambda: self.releases.version(state, number)).result()
+        self.exported(manifest, state.slates, **event)
+        return manifest
+
+    def exported(self, manifest: Manifest, slates: int, *, probation: bool = True) -> None:
+        """Tell of a version; it may go live at once, or when the gate clears it."""
+        self.show.version.set(manifest.version)
+        self._tell(manifest, "exported")
+        if probation:
+            self._probation.append((manifest, slates))
+            self._clear()
+        else:
+            self._tell(manifest, "gated")
+
+    def adopt(self, loaded: Loaded | None) -> None:
+        """Make the loop from a checkpoint, or from nothing. Nothing is read until `begin`."""
+        settings = self.settings
+        if hasattr(self, "loop"):
+            self.loop.learner.close()
+        learner: Learns = (
+            self.make.load(loaded.learner) if loaded else self.make(self.spec, settings.model, line=self.line)
+        )
+        self.loop = Loop(
+            self.spec,
+            learner,
+            Validation(settings.validation, self.settled),
+            Gate(settings.gate),
+            line=self.line,
+            checksum_every=settings.deltas.checksum_every,
+            warmup_rows=settings.versions.warmup_rows,
+        )
+        offsets: dict[int, int] = {}
+        if loaded is not None:
+            self.loop.restore(loaded.loop)
+            offsets = loaded.mark.offsets
+            self.control_time = max(self.control_time, loaded.mark.control_time)
+            self.deltas.note(loaded.mark.sequence, loaded.mark.log_offset)
+        else:
+            self.settled.cut(0)
+        self.steps = Steps(settings.steps, offsets)
+        self._arrived, self._probation, self._cut_steps, self._exporting = [], [], 0, None
+
+    def begin(self) -> None:
+        """Begin to read where the steps stand."""
+        if self.reader is not None:
+            self.reader.close()
+        self.reader = Reader(self.kafka, self.steps.offsets, limit=self.settings.steps.buffer_examples)
+
+    def halt(self) -> None:
+        """Stop reading; what waits is forgotten, and read again later."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+        self.steps = Steps(self.settings.steps, self.steps.offsets)
+
+    def skip(self) -> None:
+        """Go to the end of the samples without learning what lies between."""
+        self.loop.validation.forget_open()
+        self.steps = Steps(self.settings.steps, end_offsets(self.kafka))
+
+    def where(self) -> dict[str, Any]:
+        """Where the line stands."""
+        learner = self.loop.learner
+        return {"epoch": learner.epoch, "sequence": learner.sequence, "step": learner.step, "paused": self.paused}
+
+    def status(self) -> dict[str, Any]:
+        """Everything that `/status` shows; sets the gauges on the way. Of the thread that learns."""
+        where = self.where()
+        ends = self.reader.ends if self.reader is not None else {}
+        lag = sum(max(0, end - self.steps.offsets.get(partition, 0)) for partition, end in ends.items())
+        self.show.lag.set(lag)
+        self.show.paused.set(self.paused)
+        for name in ("sequence", "epoch"):
+            getattr(self.show, name).set(where[name])
+        figures = flat_metrics(self.loop)
+        for name, figure in figures.items():
+            over = "window" if name.startswith("window_") else "total"
+            self.show.progressive.labels(name.removeprefix("window_"), over).set(figure)
+        validation = self.loop.validation
+        return where | {
+            "model": self.settings.model.name,
+            "line": self.line,
+            "version": max(self.store.numbers(), default=0),
+            "lag": lag,
+            "watermark": validation.watermark,
+            "open_rows": validation.open_rows,
+            "unmatched_revisions": validation.unmatched,
+            "examples": self.loop.examples,
+            "refused_samples": self.loop.refused,
+            "progressive": figures,
+            "progressive_as_of": validation.metrics.newest,
+            "slices": validation.metrics.slices(),
+            "settled": str(self.places.settled),
+        }
+
+    # ---- inside
+
+    def _after(self, loaded: Loaded | None) -> dict[str, int]:
+        return {"after": loaded.mark.sequence, "since_offset": loaded.mark.log_offset} if loaded is not None else {}
+
+    def _continue(self, published: list[Published]) -> None:
+        """Retake what was published since the checkpoint; go on in a new epoch where that is not possible."""
+        learner = self.loop.learner
+        epochs = {each.header.epoch for each in published if each.header.kind == "rows"}
+        self.begin()
+        assert self.reader is not None
+        reason = ""
+        if published and not self.steps.offsets and learner.step == 0 and not self.checkpoints.names():
+            reason = "there is no checkpoint, but the topic has deltas of this line"
+        elif epochs - {learner.epoch}:
+            reason = f"the topic has deltas of epoch {max(epochs)}, the checkpoint is of epoch {learner.epoch}"
+        else:
+            done = retake(
+                published, loop=self.loop, steps=self.steps, reader=self.reader, deltas=self.deltas, now=now_us()
+            )
+            reason = done.diverged
+            log("retaken", deltas=done.deltas, **self.where())
+        if reason:
+            self.raise_epoch(max([learner.epoch, *epochs]) + 1, reason)
+
+    def raise_epoch(self, epoch: int, reason: str) -> None:
+        """Go on from the state as it is in a new epoch, with a base: what was published after it is void."""
+        log("epoch_raised", level="warning", epoch=epoch, reason=reason)
+        learner = self.loop.learner
+        self.loop.cut(now_us())
+        learner.epoch, learner.sequence = epoch, max(self.published, learner.sequence)
+        self.published = learner.sequence
+        self.deltas.note(learner.sequence, self.deltas.offset_of(learner.sequence) or 0)
+
+    def _announce(self) -> None:
+        """See to it that there is a version of this line and epoch, and that everybody heard of it."""
+        learner = self.loop.learner
+        heard = {event.version for event in self.steering.events if event.event == "exported"}
+        cleared = {event.version for event in self.steering.events if event.event == "gated"}
+        mine = [m for m in self.store.manifests() if m.line == self.line and m.epoch == learner.epoch]
+        for manifest in mine:
+            if manifest.version not in heard:
+                self.exported(manifest, 0, probation=False)
+                cleared.add(manifest.version)
+        if not any(manifest.version in cleared for manifest in mine):
+            self.release_version(probation=False)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked >= 1.0:
+            self._looked = now
+            self.shown = self.status()
+
+    def _read(self) -> None:
+        assert self.reader is not None
+        now = time.monotonic()
+        cut_in = self._last_cut + self.settings.deltas.every_s - now if self.loop.learned else 0.5
+        for record in self.reader.drain(min(0.5, max(0.0, min(self.steps.due_in(now), cut_in)))):
+            self.steps.offer(record, time.monotonic())
+
+    def _step(self) -> Alarm | None:
+        assert self.reader is not None
+        begun = time.monotonic()
+        take = self.steps.take(begun)
+        alarm = self.loop.step(take)
+        self.reader.release(sum(weight(record) for record in take.records))
+        self._cut_steps += 1
+        self._count(take, time.monotonic() - begun)
+        return alarm
+
+    def _count(self, take: Any, seconds: float) -> None:
+        if not take.examples:
+            return
+        show = self.show
+        show.steps.inc()
+        show.step_s.observe(seconds)
+        show.examples.inc(take.examples)
+        for record in take.records:
+            if record.examples:
+                show.samples.inc()
+                if len(self._arrived) < 64:
+                    self._arrived.append(record.timestamp)
+                for sent in record.event.sent_times[:4]:
+                    show.freshness.labels("joined").observe(max(0.0, (record.timestamp - sent) / 1e6))
+
+    def _leave(self) -> None:
+        now, settings = time.monotonic(), self.settings
+        full = settings.deltas.every_steps and self._cut_steps >= settings.deltas.every_steps
+        if self.loop.learned and (full or now - self._last_cut >= settings.deltas.every_s):
+            self.cut()
+        if self._probation:
+            self._clear()
+        if self.releases.busy:
+            return
+        if self._exporting is not None:
+            exporting, self._exporting = self._exporting, None
+            self.exported(*exporting.result())
+            self.releases.submit(self._retire)
+            return
+        if now - self._last_version >= settings.versions.every_s:
+            self._version()
+        elif now - self._last_checkpoint >= settings.checkpoints.every_s:
+            self.cut()
+            self.save()
+
+    def _version(self) -> None:
+        self._last_version = self._last_checkpoint = time.monotonic()
+        self.cut()
+        state, number = self.still(), self.store.next()
+
+        self._exporting = self.releases.submit(lambda: (self.releases.version(state, number), state.slates))
+
+    def _retire(self) -> None:
+        good = {event.version for event in self.steering.events if event.event == "gated"}
+        control, replicas = self.steering.control, self.steering.replicas
+        self.releases.retire(good=good, control=control, replicas=replicas, now=now_us())
+        needed = self.releases.needed_sequence(self.loop.learner.epoch)
+        offset = self.deltas.offset_of(needed)
+        if offset:
+            delete_before(self.kafka, offset)
+            self.deltas.forget_before(needed)
+
+    def _clear(self) -> None:
+        """Let versions on probation go live when the gate has nothing against them."""
+        waiting, self._probation = self._probation, []
+        for manifest, slates in waiting:
+            if self.loop.gate.clear_since(slates):
+                self._tell(manifest, "gated")
+            else:
+                self._probation.append((manifest, slates))
+
+    def _tell(self, manifest: Manifest, event: str, **fields: Any) -> None:
+        uri = str(self.store.path(manifest.version).absolute())
+        self.steering.tell(event_of(manifest, event, uri, **fields))
+        log(event, version=manifest.version, epoch=manifest.epoch, sequence=manifest.sequence)
+
+    def _committed(self, header: DeltaHeader) -> None:
+        if header.kind == "rows":
+            self.show.deltas.inc()
+
+    def _wake(self) -> None:
+        self.woken.set()
+
+    def _refused(self, name: str, error: CorruptError) -> None:
+        log("checkpoint_refused", level="error", checkpoint=name, reason=str(error))
