@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from everloop.folders import exclusive
@@ -78,7 +79,7 @@ class Loop:
                 raise UsageError(f"--only {name}: one of {', '.join(self.names())}")
         if only:
             self.parts = [
-                replace(part, after=tuple(name for name in part.after if name in only))
+                replace(part, after=_among(part.after, only), outlived_by=_among(part.outlived_by, only))
                 for part in self.parts
                 if part.name in only
             ]
@@ -95,9 +96,22 @@ def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] 
         Part(name="topics", argv=_command("topics"), env=dict(loop.env), after=_present(loop, "kafka"), once=True)
     )
     _add_model_server(loop, session, named)
-    _add_python(loop, session, "follower", after=("topics", "model-server"))
+    _add_python(loop, session, "follower", after=("topics",), outlived_by=("model-server",))
+    secured = bool(session.loaded.config.gateway.http.tls_cert)
+    _add_python(
+        loop,
+        session,
+        "gateway",
+        after=("topics", "redis"),
+        outlived_by=("model-server", "follower"),
+        live=_listens if secured else partial(healthy, path="/v1/health/live"),
+    )
     loop.choose(named.only)
     return loop
+
+
+def _among(names: tuple[str, ...], only: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in only)
 
 
 def _add_kafka(loop: Loop, session: Session, named: Named, say: Callable[[str, str], None]) -> None:
@@ -177,7 +191,20 @@ def _add_model_server(loop: Loop, session: Session, named: Named) -> None:
     loop.env["EVERLOOP_ADDRESSES__MODEL_SERVER"] = loop.addresses["model grpc"] = address
 
 
-def _add_python(loop: Loop, session: Session, name: str, *, after: tuple[str, ...], tensorflow: bool = False) -> None:
+def _listens(port: int) -> bool:
+    return answers(LOOPBACK, port)
+
+
+def _add_python(
+    loop: Loop,
+    session: Session,
+    name: str,
+    *,
+    after: tuple[str, ...],
+    outlived_by: tuple[str, ...] = (),
+    live: Callable[[int], bool] = healthy,
+    tensorflow: bool = False,
+) -> None:
     """Add a part of ours that answers HTTP on a port of its own: a free one, unless it is configured."""
     key = f"{name}_port"
     port = getattr(session.loaded.config.addresses, key) if session.loaded.given(f"addresses.{key}") else 0
@@ -191,7 +218,8 @@ def _add_python(loop: Loop, session: Session, name: str, *, after: tuple[str, ..
             argv=_command(name),
             env={**loop.env, **(_TENSORFLOW if tensorflow else {})},
             after=_present(loop, *after),
-            ready=lambda: healthy(port),
+            outlived_by=_present(loop, *outlived_by),
+            ready=partial(live, port),
             ports={"http": port},
             ready_timeout_s=session.loaded.config.runtime.ready_timeout_s,
             stop_timeout_s=session.loaded.config.runtime.stop_timeout_s,

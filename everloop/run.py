@@ -23,6 +23,22 @@ def topics(session: Session) -> int:
     return 0
 
 
+def gateway(session: Session) -> int:
+    """Answer recommendation services."""
+    from serving.gateway.main import run
+
+    config = session.loaded.config
+    return run(
+        kafka=config.kafka,
+        redis=config.redis,
+        features=config.features,
+        settings=config.gateway,
+        data=session.folders.root,
+        model_server=config.addresses.model_server,
+        port=config.addresses.gateway_port,
+    )
+
+
 def follower(session: Session) -> int:
     """Keep a model server fresh."""
     from serving.follower.main import run
@@ -39,7 +55,7 @@ def follower(session: Session) -> int:
     )
 
 
-PARTS: dict[str, Callable[[Session], int]] = {"topics": topics, "follower": follower}
+PARTS: dict[str, Callable[[Session], int]] = {"topics": topics, "follower": follower, "gateway": gateway}
 """Every part that runs as a process of its own, by name."""
 
 

@@ -5,14 +5,20 @@ A server that can't be started fails the tests that need it; nothing is skipped.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
-from everloop.runtime.kafka import KafkaNode
+from everloop.runtime.kafka import KafkaNode, brokers
+from everloop.runtime.ports import LOOPBACK, answers, free_port
 from everloop.runtime.redis import RedisNode
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,25 +41,29 @@ def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if named:
         yield named
     elif request.config.getoption("--containers"):
-        from testcontainers.kafka import KafkaContainer
-
-        image = KafkaContainer("confluentinc/cp-kafka:8.1.1").with_kraft()
-        for key, value in _CONTAINER_SETTINGS.items():
-            image = image.with_env(key, value)
-        with image as container:
-            yield container.get_bootstrap_server()
+        with _kafka_container() as bootstrap:
+            yield bootstrap
     else:
         with KafkaNode(tmp_path_factory.mktemp("kafka")) as node:
             yield node.bootstrap
 
 
-_CONTAINER_SETTINGS = {
-    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-    "KAFKA_LOG_MESSAGE_TIMESTAMP_TYPE": "LogAppendTime",
-    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-}
+@contextmanager
+def _kafka_container() -> Iterator[str]:
+    """The image of docker-compose.yml with its settings, on a free port of this machine."""
+    from testcontainers.core.container import DockerContainer
+
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["kafka"]
+    port = free_port()
+    container = DockerContainer(service["image"]).with_bind_ports(29092, port)
+    for name, value in service["environment"].items():
+        container.with_env(name, str(value).replace("127.0.0.1:29092", f"{LOOPBACK}:{port}"))
+    with container.with_kwargs(hostname="kafka"):
+        deadline = time.monotonic() + 90
+        while brokers(f"{LOOPBACK}:{port}") == 0:
+            assert time.monotonic() < deadline, container.get_logs()
+            time.sleep(0.2)
+        yield f"{LOOPBACK}:{port}"
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +73,15 @@ def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     if named:
         yield named
     elif request.config.getoption("--containers"):
-        from testcontainers.redis import RedisContainer
+        from testcontainers.core.container import DockerContainer
 
-        with RedisContainer("redis:8") as container:
-            yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        port = free_port()
+        with DockerContainer("redis:8").with_bind_ports(6379, port):
+            deadline = time.monotonic() + 60
+            while not answers(LOOPBACK, port):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield f"redis://{LOOPBACK}:{port}/0"
     else:
         with RedisNode(tmp_path_factory.mktemp("redis")) as node:
             yield node.url

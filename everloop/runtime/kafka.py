@@ -90,7 +90,7 @@ class KafkaNode:
 
     def ready(self) -> bool:
         """Say whether the node answers metadata requests and has registered itself as a broker."""
-        return answers(LOOPBACK, self.port) and _brokers(self.bootstrap) > 0
+        return answers(LOOPBACK, self.port) and brokers(self.bootstrap) > 0
 
     def start(self) -> str:
         """Start the node, wait until it answers and return its bootstrap address.
@@ -189,7 +189,7 @@ def _lines(properties: dict[str, object]) -> str:
     return "".join(f"{key}={value}\n" for key, value in properties.items())
 
 
-def _brokers(bootstrap: str) -> int:
+def brokers(bootstrap: str) -> int:
     """Return how many brokers the cluster knows; 0 when it does not answer."""
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError

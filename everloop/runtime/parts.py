@@ -51,6 +51,8 @@ class Part:
     """Added to this process's environment."""
     after: tuple[str, ...] = ()
     """Parts that must be ready before this one starts, and stop after it."""
+    outlived_by: tuple[str, ...] = ()
+    """Parts that this one begins without, and that still stop after it."""
     prepare: Callable[[], None] = nothing
     """Called before every start: writes configuration, fetches what is missing."""
     ready: Callable[[], bool] = always
@@ -97,7 +99,7 @@ def waves(parts: Sequence[Part]) -> list[list[str]]:
     left = {part.name: part for part in parts}
     found: list[list[str]] = []
     while left:
-        needed = {name for part in left.values() for name in part.after}
+        needed = {name for part in left.values() for name in (*part.after, *part.outlived_by)}
         wave = [name for name in left if name not in needed]
         if not wave:
             raise ValueError(f"these parts need each other in a circle: {', '.join(left)}")

@@ -33,7 +33,7 @@ def test_every_part_starts_after_the_servers_it_needs(tmp_path: Path) -> None:
 
 def test_kafka_and_the_model_server_outlive_what_needs_them(tmp_path: Path) -> None:
     order = [name for wave in waves(assembled(tmp_path).parts) for name in wave]
-    assert order.index("follower") < order.index("model-server")
+    assert order.index("gateway") < order.index("follower") < order.index("model-server")
     assert order.index("follower") < order.index("topics") < order.index("kafka")
 
 
@@ -58,7 +58,7 @@ def test_what_each_part_is_told_is_a_configuration_that_is_allowed(tmp_path: Pat
 
 def test_ports_are_free_ones_unless_named(tmp_path: Path) -> None:
     first, second = assembled(tmp_path), assembled(tmp_path)
-    for name in ("kafka", "redis", "model-server", "follower"):
+    for name in ("kafka", "redis", "model-server", "follower", "gateway"):
         assert part(first, name).ports != part(second, name).ports
     port = free_port()
     named = assembled(tmp_path, EVERLOOP_RUNTIME__KAFKA__PORT=str(port), EVERLOOP_ADDRESSES__FOLLOWER_PORT=str(port))
@@ -94,6 +94,7 @@ def modules_after(statement: str) -> set[str]:
         "import everloop.cli; everloop.cli.application()",
         "import everloop.loop",
         "import serving.follower.main",
+        "import serving.gateway.main",
     ],
 )
 def test_what_is_not_the_trainer_or_the_model_server_imports_no_tensorflow_and_no_faust(statement: str) -> None:
