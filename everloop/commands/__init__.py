@@ -7,5 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-MODULES: Final = ("up", "down", "status", "doctor", "config", "topics", "server", "bench", "run", "docs")
+MODULES: Final = (
+    "up",
+    "down",
+    "status",
+    "demo",
+    "replay",
+    "doctor",
+    "config",
+    "topics",
+    "server",
+    "bench",
+    "run",
+    "docs",
+)
 """In the order in which `everloop --help` lists them."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -162,6 +162,9 @@ class Mapping:
     """The model's features; the reader and the item are always among them."""
     crosses: tuple[str, ...] = ()
     """Crosses for the model of this log, `a*b`: what the demo and `train` begin with. Default none."""
+    loop: dict[str, Any] = field(default_factory=dict)
+    """Settings that a loop over this log begins with where its shape asks for others than the defaults, by dotted key as in
+    everloop.toml, e.g. "trainer.gate.user_share" = 1.0."""
     batch: Count = 65_536
     """Rows read at a time. Default 65,536."""
     path: str = ""

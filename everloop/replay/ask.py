@@ -43,6 +43,7 @@ class Asker:
             answer = await self._attempt(body)
             if answer is not None and answer.get("logged", True):
                 tally.requests += 1
+                tally.first_answer_s = tally.first_answer_s or time.monotonic()
                 tally.latencies_s.append(time.monotonic() - began)
                 tally.versions[int(answer["model"]["version"])] += 1
                 if answer.get("fallback"):

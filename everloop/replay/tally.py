@@ -33,6 +33,8 @@ class Tally:
     """Ticks sent, of all partitions."""
     event_time: int = 0
     """Event time up to which everything has arrived, µs."""
+    first_answer_s: float = 0.0
+    """The wall (monotonic) at the first answer, s; 0 before it."""
     latencies_s: list[float] = field(default_factory=list)
     """Of each answered request, the attempt that was answered, s."""
     versions: Counter[int] = field(default_factory=Counter)
