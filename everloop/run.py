@@ -23,6 +23,21 @@ def topics(session: Session) -> int:
     return 0
 
 
+def trainer(session: Session) -> int:
+    """Learn, publish deltas and versions."""
+    from trainer.main import run
+
+    config = session.loaded.config
+    return run(
+        kafka=config.kafka,
+        features=config.features,
+        settings=config.trainer,
+        data=session.folders.root,
+        http_host=config.addresses.host,
+        http_port=config.addresses.trainer_port,
+    )
+
+
 def gateway(session: Session) -> int:
     """Answer recommendation services."""
     from serving.gateway.main import run
@@ -55,7 +70,12 @@ def follower(session: Session) -> int:
     )
 
 
-PARTS: dict[str, Callable[[Session], int]] = {"topics": topics, "follower": follower, "gateway": gateway}
+PARTS: dict[str, Callable[[Session], int]] = {
+    "topics": topics,
+    "trainer": trainer,
+    "follower": follower,
+    "gateway": gateway,
+}
 """Every part that runs as a process of its own, by name."""
 
 
