@@ -1,0 +1,592 @@
+"""The join of one partition, a pure machine: predictions, outcomes and ticks go in; samples, refusals, progress and changes of
+state come out.
+
+It knows events and times, nothing of Kafka, Faust or clocks. What it teaches is a function of the two logs alone, not of how their
+reading interleaved or where it was interrupted. Therefore no rule asks what the watermark is at that moment (that depends on how far
+the other topic happens to be read). Each asks its own topic's clock, the greatest event time read there so far:
+
+- a prediction opens its slate at the later of its event time and its topic's clock less the lateness;
+- an outcome's time is the later of its event time and its topic's clock less the lateness: by it the outcome comes before or after the
+  slate's negatives go out, or late. One that comes after them, read before they are out, is kept until they are;
+- an outcome that comes first waits; it is an orphan when the *predictions'* clock had passed its time and the wait.
+
+The watermark, the lesser of the two clocks, never runs ahead of either, so that whatever such a rule still needs is still there:
+it only decides when state may go. `restoring` leans on the same: the state is a function of the inputs before two offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct, field
+
+from feedback.clock import SECOND
+from feedback.codec import decode_input, encode
+from feedback.errors import CorruptError, EventError
+from feedback.events import NEGATIVE, POSITIVE, REVISION, Ledger, Outcome, Prediction, Progress, Tick
+from streams import emit
+from streams.changes import REPEATED, STATE, WAITING, Offsets, State
+from streams.labels import NOTHING
+from streams.marks import Mark, Marks
+from streams.rules import Epoch, RuleBook, Rules
+from streams.settings import BoundSettings, JoinSettings, LabelSettings
+from streams.slates import HELD, OUT, SETTLED, SHED, Outcomes, Slate, Waiting, emitted
+from streams.timers import Timers
+
+_STEP = SECOND
+
+decode_ledger = msgspec.json.Decoder(Ledger).decode
+
+
+class Record(Protocol):
+    """A record of an input topic, as Kafka's clients give it."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset."""
+
+    @property
+    def timestamp(self) -> int:
+        """When Kafka received it, milliseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value."""
+
+
+class Refusal(Struct, gc=False):
+    """A record that goes to the dead letters."""
+
+    prediction: bool
+    """Whether it stood in the predictions topic (else: outcomes)."""
+    record: Record
+    reason: str
+    detail: str
+
+
+class Round(Struct):
+    """What came out of one feeding."""
+
+    samples: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Request id and Sample record, in order."""
+    refusals: list[Refusal] = field(default_factory=list)
+    """Dead letters."""
+    fed: int = 0
+    """Records read that were not ticks."""
+
+
+class Source:
+    """How far one of the two topics has been read."""
+
+    def __init__(self, low: Mark) -> None:
+        self.offset, self.clock = low.offset, low.clock
+        self.marks = Marks(low, _STEP)
+
+    def here(self) -> Mark:
+        """The next offset, and the clock there."""
+        return Mark(self.offset, self.clock)
+
+
+class Join:
+    """One partition's slates, ledger and clocks."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        join: JoinSettings,
+        labels: LabelSettings,
+        bounds: BoundSettings,
+        state: State | None = None,
+    ) -> None:
+        self.partition = partition
+        self.bounds = bounds
+        self.ledger = Ledger()
+        self.slates: dict[str, Slate] = {}
+        self.shed: dict[str, Slate] = {}
+        self.waiting: dict[str, list[Waiting]] = {}
+        self.waiting_count = 0
+        self.waits, self.repeated = Offsets(WAITING), Offsets(REPEATED)
+        self.predictions = Source(state.low_predictions if state else Mark())
+        self.outcomes = Source(state.low_outcomes if state else Mark())
+        self.rules = RuleBook(list(state.epochs) if state else [Epoch(0, 0, join, labels)])
+        self.rules.adopt(join, labels, state.predictions.offset if state else 0)
+        self.watermark = state.watermark if state else 0
+        self.floor = state.floor if state else 0
+        self.evictions = list(state.evictions) if state else []
+        self._timers: Timers[Slate] = Timers()
+        self._waiting_timers: Timers[Waiting] = Timers()
+        self._restoring = False
+
+    # Feeding
+
+    def feed(self, predictions: Iterable[Record], outcomes: Iterable[Record]) -> Round:
+        """Take in the next records of the two topics, in the order of their offsets, and let go what is due."""
+        out = Round()
+        self.read_predictions(predictions, out)
+        self.read_outcomes(outcomes, out)
+        self.advance(out)
+        return out
+
+    def read_predictions(self, records: Iterable[Record], out: Round) -> None:
+        """Take in records of the predictions topic."""
+        source, slates = self.predictions, self.slates
+        for record in records:
+            if record.offset < source.offset:
+                continue
+            clock = source.clock
+            source.marks.note(record.offset, clock)
+            source.offset = record.offset + 1
+            event = self._read(record, True, out)
+            if event is None:
+                continue
+            if event.event_time > clock:
+                source.clock = event.event_time
+            if type(event) is Tick:
+                continue
+            if type(event) is not Prediction:
+                self._refuse(
+                    out, True, record, "wrong_topic", f"type = {_type(event)}: predictions and ticks stand here"
+                )
+                continue
+            out.fed += 1
+            rules = self.rules.at(record.offset)
+            own = clock - rules.lateness
+            if event.request_id in slates or event.request_id in self.shed or record.offset in self.repeated:
+                self.ledger.duplicate_predictions += 1
+                self.repeated.add(record.offset)
+            elif own > event.event_time + rules.window + rules.remember:
+                late = (own - event.event_time) / SECOND
+                detail = f"event_time = {event.event_time}: {late:.1f} s behind, too late to tell whether it was taught before"
+                self._refuse(out, True, record, "too_late", detail)
+            else:
+                self._open(event, record, rules, own, out)
+
+    def read_outcomes(self, records: Iterable[Record], out: Round) -> None:
+        """Take in records of the outcomes topic."""
+        source, slates = self.outcomes, self.slates
+        for record in records:
+            if record.offset < source.offset:
+                continue
+            clock = source.clock
+            source.marks.note(record.offset, clock)
+            source.offset = record.offset + 1
+            event = self._read(record, False, out)
+            if event is None:
+                continue
+            if event.event_time > clock:
+                source.clock = event.event_time
+            if type(event) is Tick:
+                continue
+            if type(event) is not Outcome:
+                self._refuse(out, False, record, "wrong_topic", f"type = {_type(event)}: outcomes and ticks stand here")
+                continue
+            out.fed += 1
+            slate = slates.get(event.request_id)
+            if slate is not None:
+                self._apply(slate, event, record, clock, out)
+            elif event.request_id in self.shed:
+                self.ledger.late += 1
+            elif not self._restoring or record.offset in self.waits:
+                self._wait(event, record, clock)
+
+    def advance(self, out: Round) -> None:
+        """Move the watermark and let go what it has passed."""
+        if self.predictions.clock and self.outcomes.clock:
+            low = min(self.predictions.clock, self.outcomes.clock) - self.rules.lateness
+            self.watermark = max(self.watermark, low)
+        now = self.watermark
+        for waiting in self._waiting_timers.take(now):
+            if not waiting.gone:
+                self._orphan(waiting, out)
+        for slate in self._timers.take(now):
+            self._stage(slate, out)
+        if self._restoring:
+            return
+        if len(self.slates) > self.bounds.slates:
+            self._shed(len(self.slates) - self.bounds.slates + self.bounds.slates // 100)
+        if self.waiting_count > self.bounds.waiting:
+            self._evict(self.waiting_count - self.bounds.waiting + self.bounds.waiting // 10, out)
+
+    # Reading one record
+
+    def _read(self, record: Record, prediction: bool, out: Round) -> Prediction | Outcome | Tick | None:
+        try:
+            if record.value is None:
+                raise EventError("empty", allowed="a record without a value is no event")
+            event = decode_input(record.value)
+        except EventError as error:
+            self.ledger.malformed += 1
+            self._letter(out, prediction, record, "malformed", str(error))
+            return None
+        limit = record.timestamp * 1000 + self.rules.newest.future
+        if event.event_time > limit:
+            ahead = (event.event_time - record.timestamp * 1000) / SECOND
+            allowed = f"{self.rules.newest.future / SECOND:g} are allowed"
+            detail = f"event_time = {event.event_time}: {ahead:.1f} s ahead of Kafka's time, {allowed}"
+            self._refuse(out, prediction, record, "future_event_time", detail)
+            return None
+        if not isinstance(event, Tick) and record.key != event.request_id.encode():
+            self._refuse(
+                out, prediction, record, "wrong_key", f"key = {record.key!r}: {event.request_id}, the request_id"
+            )
+            return None
+        return event
+
+    def _refuse(self, out: Round, prediction: bool, record: Record, reason: str, detail: str) -> None:
+        self.ledger.refused += 1
+        self._letter(out, prediction, record, reason, detail)
+
+    def _letter(self, out: Round, prediction: bool, record: Record, reason: str, detail: str) -> None:
+        if not self._restoring:
+            out.refusals.append(Refusal(prediction, record, reason, detail))
+
+    # A slate's life
+
+    def _open(self, event: Prediction, record: Record, rules: Rules, own: int, out: Round) -> None:
+        begin = max(event.event_time, own)
+        settle = begin + rules.window
+        if self._restoring and settle + rules.remember < self.watermark:
+            return
+        size = len(event.items)
+        slate = Slate(
+            event.request_id,
+            record.value or b"",
+            record.offset,
+            size,
+            event.event_time,
+            own,
+            settle if rules.hold == 0 else begin + rules.hold,
+            begin + rules.hold,
+            settle,
+            rules.number,
+        )
+        if record.offset < self.floor:
+            self._stub(slate)
+            self._timers.add(slate)
+            return
+        self.slates[slate.request_id] = slate
+        ledger = self.ledger
+        ledger.slates += 1
+        ledger.impressions += size
+        ledger.open += size
+        if rules.hold == 0:
+            self._release(slate, rules, out)
+        self._timers.add(slate)
+        if self.waiting:
+            for waiting in self.waiting.pop(slate.request_id, ()):
+                self._stop_waiting(waiting)
+                self._apply(slate, waiting.event, waiting.record, waiting.clock, out)
+
+    def _stage(self, slate: Slate, out: Round) -> None:
+        """A slate's timer went off: release it, settle it, or forget it."""
+        rules = self.rules[slate.rules]
+        if slate.stage == SHED:
+            if slate.due == slate.settle + rules.remember:
+                self.shed.pop(slate.request_id, None)
+                return
+            slate.due = slate.settle + rules.remember
+        elif slate.stage == SETTLED:
+            del self.slates[slate.request_id]
+            return
+        else:
+            if slate.stage == HELD:
+                self._release(slate, rules, out)
+            if slate.due == slate.settle:
+                self._settle(slate, rules)
+            else:
+                slate.due = slate.settle
+        self._timers.add(slate)
+
+    def _release(self, slate: Slate, rules: Rules, out: Round) -> None:
+        """Let the slate's negatives go (at close its positives too), and then what came after them."""
+        before = emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once)
+        slate.stage = OUT
+        slate.first = slate.positive
+        self.ledger.expected_emissions += emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once) - before
+        self._emit_first(slate, rules, out)
+        known = slate.outcomes
+        if known is not None and known.after:
+            after, known.after = known.after, []
+            for event in after:
+                self._fold(slate, rules, event, False, out)
+
+    def _emit_first(self, slate: Slate, rules: Rules, out: Round) -> None:
+        negative = (slate.viewed if rules.viewed_only else slate.everyone) & ~slate.positive
+        if negative == slate.everyone:
+            self.ledger.negatives += slate.size
+            if not self._restoring:
+                out.samples.append((slate.request_id.encode(), emit.whole(slate, rules)))
+            return
+        positive = 0 if rules.at_once else slate.positive
+        positions = emit.bits(negative | positive)
+        emissions = [POSITIVE if positive >> at & 1 else NEGATIVE for at in positions]
+        sent_times = slate.outcomes.sent_times if slate.outcomes else []
+        self._emit(slate, rules, positions, emissions, "n", out, sent_times)
+
+    def _settle(self, slate: Slate, rules: Rules) -> None:
+        slate.stage = SETTLED
+        slate.due = slate.settle + rules.remember
+        ledger, positives = self.ledger, slate.positive.bit_count()
+        ledger.open -= slate.size
+        ledger.settled_positive += positives
+        ledger.settled_negative += slate.size - positives
+        if rules.viewed_only:
+            ledger.unviewed += (slate.everyone & ~(slate.viewed | slate.positive)).bit_count()
+
+    def _emit(
+        self,
+        slate: Slate,
+        rules: Rules,
+        positions: list[int],
+        emissions: list[int],
+        suffix: str,
+        out: Round,
+        sent_times: list[int],
+    ) -> None:
+        if not positions:
+            return
+        ledger = self.ledger
+        ledger.negatives += emissions.count(NEGATIVE)
+        ledger.positives += emissions.count(POSITIVE)
+        ledger.revisions += emissions.count(REVISION)
+        if self._restoring:
+            return
+        weights = [self._weight(slate, rules, at) if e else 1.0 for at, e in zip(positions, emissions, strict=True)]
+        value = emit.some(slate, rules, positions, emissions, suffix=suffix, weights=weights, sent_times=sent_times)
+        out.samples.append((slate.request_id.encode(), value))
+
+    def _weight(self, slate: Slate, rules: Rules, position: int) -> float:
+        known = slate.outcomes
+        return rules.label.weight(known.evidence[position]) if known is not None and rules.label.weighs else 1.0
+
+    # An outcome meets its slate
+
+    def _apply(self, slate: Slate, event: Outcome, record: Record, clock: int, out: Round) -> None:
+        rules, ledger = self.rules[slate.rules], self.ledger
+        if event.event_time + rules.early_wait < slate.clock or self._evicted(slate, record):
+            self._lost(out, record, event)
+            return
+        known = slate.outcomes or Outcomes(emit.items(slate.raw))
+        if event.item_id not in known.items:
+            self._refuse(
+                out, False, record, "item_not_on_slate", f"item_id = {event.item_id!r}: one of the slate's items"
+            )
+            return
+        if event.event_id in known.seen:
+            ledger.duplicate_outcomes += 1
+            return
+        delay = event.event_time - slate.time
+        if delay < -rules.skew:
+            allowed = f"{rules.skew / SECOND:g} are allowed"
+            detail = f"event_time = {event.event_time}: {-delay / SECOND:.3f} s before the prediction, {allowed}"
+            self._refuse(out, False, record, "before_prediction", detail)
+            return
+        own = clock - rules.lateness
+        if delay > rules.window or own > slate.settle + rules.remember:
+            ledger.late += 1
+            return
+        known.seen.add(event.event_id)
+        slate.outcomes = known
+        if slate.stage == HELD and own > slate.release:
+            # By the outcomes' clock the negatives are out: they go now, even if the predictions lag behind.
+            self._release(slate, rules, out)
+        elif slate.stage == HELD and event.event_time > slate.release:
+            known.after.append(event)
+            return
+        self._fold(slate, rules, event, own > slate.settle, out)
+
+    def _fold(self, slate: Slate, rules: Rules, event: Outcome, late: bool, out: Round) -> None:
+        before = emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once)
+        self._label(slate, rules, event, late, out)
+        self.ledger.expected_emissions += emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once) - before
+
+    def _label(self, slate: Slate, rules: Rules, event: Outcome, late: bool, out: Round) -> None:
+        known = slate.outcomes
+        assert known is not None
+        position = known.items.index(event.item_id)
+        bit = 1 << position
+        self.ledger.late += late
+        if rules.viewed_only and not late and not slate.viewed & bit:
+            slate.viewed |= bit
+            if slate.stage != HELD and not slate.positive & bit:
+                self._emit(slate, rules, [position], [NEGATIVE], f"v{position}", out, [])
+        evidence = rules.label.fold(known.evidence.get(position, NOTHING), event.kind, event.value)
+        known.evidence[position] = evidence
+        if slate.positive & bit or not rules.label.positive(evidence):
+            return
+        slate.positive |= bit
+        if slate.stage == HELD:
+            if rules.at_once:
+                self._emit(slate, rules, [position], [POSITIVE], f"p{position}", out, [event.sent_time])
+            else:
+                known.sent_times.append(event.sent_time)
+            return
+        unviewed = rules.viewed_only and not slate.viewed & bit
+        if unviewed:
+            self._emit(slate, rules, [position], [NEGATIVE], f"v{position}", out, [])
+        self._emit(slate, rules, [position], [REVISION], f"p{position}", out, [event.sent_time])
+        self.ledger.late_revisions += late
+        if slate.stage == SETTLED:
+            self.ledger.settled_negative -= 1
+            self.ledger.settled_positive += 1
+            self.ledger.unviewed -= unviewed
+
+    # Outcomes that wait
+
+    def _wait(self, event: Outcome, record: Record, clock: int) -> None:
+        waiting = Waiting(event.request_id, record, event, clock, event.event_time + self.rules.early_wait)
+        self.waiting.setdefault(event.request_id, []).append(waiting)
+        self.waiting_count += 1
+        self.waits.add(record.offset)
+        self._waiting_timers.add(waiting)
+
+    def _stop_waiting(self, waiting: Waiting) -> None:
+        waiting.gone = True
+        self.waiting_count -= 1
+        self.waits.discard(waiting.record.offset)
+
+    def _orphan(self, waiting: Waiting, out: Round) -> None:
+        self._stop_waiting(waiting)
+        others = self.waiting[waiting.request_id]
+        others.remove(waiting)
+        if not others:
+            del self.waiting[waiting.request_id]
+        self._lost(out, waiting.record, waiting.event)
+
+    def _lost(self, out: Round, record: Record, event: Outcome) -> None:
+        self.ledger.orphan += 1
+        self._letter(
+            out, False, record, "orphan", f"request_id = {event.request_id!r}: no prediction of it came in time"
+        )
+
+    # Bounds
+
+    def _shed(self, count: int) -> None:
+        """Close the oldest slates early; those that have settled are only forgotten early."""
+        oldest = list(islice(self.slates.values(), count))
+        for slate in oldest:
+            if slate.stage < SETTLED:
+                self.ledger.open -= slate.size
+                self.ledger.shed += slate.size
+            del self.slates[slate.request_id]
+            self._stub(slate)
+        self.floor = max(self.floor, oldest[-1].offset + 1)
+
+    def _stub(self, slate: Slate) -> None:
+        slate.stage, slate.raw, slate.outcomes = SHED, b"", None
+        self.shed[slate.request_id] = slate
+
+    def _evict(self, count: int, out: Round) -> None:
+        """Let go the outcomes that have waited longest."""
+        oldest = sorted((w for each in self.waiting.values() for w in each), key=lambda w: w.record.offset)[:count]
+        for waiting in oldest:
+            self._orphan(waiting, out)
+        self.evictions.append((oldest[-1].record.offset + 1, self.predictions.offset))
+
+    def _evicted(self, slate: Slate, record: Record) -> bool:
+        """Whether, when the state was first made, this outcome was let go before the slate's prediction came."""
+        if not self._restoring or not self.evictions:
+            return False
+        return any(record.offset < before and slate.offset >= since for before, since in self.evictions)
+
+    # Progress, changes, restoring
+
+    def progress(self, now: int) -> bytes:
+        """The Progress record of this moment; `now` is the wall clock, µs."""
+        return encode(
+            Progress(
+                partition=self.partition,
+                watermark=max(self.watermark, 0),
+                predictions_offset=self.predictions.offset,
+                outcomes_offset=self.outcomes.offset,
+                ledger=self.ledger,
+                sent_time=now,
+            )
+        )
+
+    def state(self) -> State:
+        """What the changelog says of this moment; forgets the marks and rules that nothing kept needs."""
+        low_predictions = self.predictions.marks.before(self.watermark - self.rules.kept)
+        low_outcomes = self.outcomes.marks.before(low_predictions.clock - self.rules.lateness - self.rules.early_wait)
+        self.rules.forget(low_predictions.offset)
+        self.repeated.forget(low_predictions.offset)
+        self.evictions = [each for each in self.evictions if each[0] > low_outcomes.offset]
+        return State(
+            predictions=self.predictions.here(),
+            outcomes=self.outcomes.here(),
+            low_predictions=low_predictions,
+            low_outcomes=low_outcomes,
+            watermark=self.watermark,
+            ledger=self.ledger,
+            epochs=self.rules.epochs,
+            floor=self.floor,
+            evictions=self.evictions,
+        )
+
+    @classmethod
+    def restoring(
+        cls,
+        partition: int,
+        state: State,
+        waits: Offsets,
+        repeated: Offsets,
+        *,
+        join: JoinSettings,
+        labels: LabelSettings,
+        bounds: BoundSettings,
+    ) -> Join:
+        """Begin to make the state of a commit again: feed it the predictions from `state.low_predictions` to `state.predictions` with
+        `read_predictions`, then the outcomes likewise, then call `restored`."""
+        machine = cls(partition, join=join, labels=labels, bounds=bounds, state=state)
+        machine.waits, machine.repeated = waits, repeated
+        machine._restoring = True
+        return machine
+
+    def restored(self, state: State, *, truncated: bool = False) -> None:
+        """The inputs have been read again. `truncated`: some of them are no longer there; the slates lost are counted as shed.
+
+        Raises:
+            CorruptError: what came out is not the state that was committed.
+        """
+        self.advance(Round())
+        self._restoring = False
+        self.ledger = decode_ledger(encode(state.ledger))
+        for name, source, mark in (
+            ("predictions", self.predictions, state.predictions),
+            ("outcomes", self.outcomes, state.outcomes),
+        ):
+            if source.clock != mark.clock and not truncated:
+                raise CorruptError(
+                    f"{name}-{self.partition}: read again, the clock is {source.clock}: {mark.clock} was committed"
+                )
+            source.offset, source.clock = mark.offset, mark.clock
+        missing = self.ledger.open - self.open_impressions()
+        if missing and not (truncated and missing > 0):
+            raise CorruptError(
+                f"join-{self.partition}: {missing} open impressions missing after reading the inputs again"
+            )
+        self.ledger.open -= missing
+        self.ledger.shed += missing
+
+    def open_impressions(self) -> int:
+        """Count the ledger's `open` again from what is held."""
+        return sum(slate.size for slate in self.slates.values() if slate.stage < SETTLED)
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The changelog records since the last call, the state last."""
+        state = encode(self.state())
+        yield from self.waits.changes()
+        yield from self.repeated.changes()
+        yield STATE, state
+
+
+def _type(event: Prediction | Outcome | Tick) -> str:
+    return type(event).__name__.lower()

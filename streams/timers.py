@@ -1,0 +1,72 @@
+"""Timers in event time: what is due before the watermark, without looking at what is not.
+
+Things due in the same second share a bucket; a heap holds the seconds, not the things. So adding costs a list's append and a
+million open slates cost nothing until their second has come.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from feedback.clock import SECOND
+
+
+class Due(Protocol):
+    """Something with a time."""
+
+    due: int
+    """Event time, µs."""
+
+
+T = TypeVar("T", bound=Due)
+
+
+class Timers(Generic[T]):
+    """Things in the order of their seconds; those of the second that the watermark stands in, in exact order."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, list[T]] = {}
+        self._seconds: list[int] = []
+        self._current: list[tuple[int, int, T]] = []
+        self._until = 0
+        self._count = 0
+
+    def add(self, thing: T) -> None:
+        """Set a timer at `thing.due`, which must not change until it is taken."""
+        due = thing.due
+        if due < self._until:
+            self._count += 1
+            heapq.heappush(self._current, (due, self._count, thing))
+            return
+        second = due // SECOND
+        bucket = self._buckets.get(second)
+        if bucket is None:
+            self._buckets[second] = [thing]
+            heapq.heappush(self._seconds, second)
+        else:
+            bucket.append(thing)
+
+    def take(self, now: int) -> Iterator[T]:
+        """Take what is due before `now`, exactly; within a second in no particular order."""
+        yield from self._take_current(now)
+        while self._seconds and self._seconds[0] * SECOND < now:
+            second = heapq.heappop(self._seconds)
+            bucket = self._buckets.pop(second)
+            if (second + 1) * SECOND <= now:
+                yield from bucket
+            else:
+                self._open(second, bucket)
+                yield from self._take_current(now)
+
+    def _open(self, second: int, bucket: list[T]) -> None:
+        self._until = (second + 1) * SECOND
+        for thing in bucket:
+            self._count += 1
+            heapq.heappush(self._current, (thing.due, self._count, thing))
+
+    def _take_current(self, now: int) -> Iterator[T]:
+        current = self._current
+        while current and current[0][0] < now:
+            yield heapq.heappop(current)[2]
