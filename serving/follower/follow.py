@@ -69,6 +69,7 @@ class Follower:
         self._fetching: dict[int, Future[Manifest]] = {}
         self._attempts: dict[int, int] = {}
         self._again: dict[int, float] = {}
+        self._failures: dict[int, str] = {}
         self._problem = ""
         self._reported: tuple[float, Replica | None] = (0.0, None)
         self._view = View(now=0.0)
@@ -77,10 +78,12 @@ class Follower:
 
     @property
     def ready(self) -> bool:
-        """Whether what shall be live is live and caught up."""
-        live = self._labels.get(LIVE, 0)
-        loaded = self._view.loaded.get(live)
-        return bool(live) and plan.targets(self._view).live == live and loaded is not None and loaded.caught_up
+        """Whether readers can be answered as fresh as can be: something is live, and has what the log has for it.
+
+        A swap on the way or a gap doesn't change that: to take the replica away from readers would help nobody.
+        """
+        loaded = self._view.loaded.get(self._labels.get(LIVE, 0))
+        return loaded is not None and loaded.state is State.AVAILABLE and (loaded.caught_up or bool(loaded.stuck))
 
     def status(self) -> dict[str, Any]:
         """All of it, for /status."""
@@ -298,6 +301,7 @@ class Follower:
             if error is None:
                 self._local[version] = future.result()
                 self._attempts.pop(version, None)
+                self._failures.pop(version, None)
             elif isinstance(error, EverloopError):
                 self._fetch_failed(version, error, now)
             else:
@@ -305,6 +309,7 @@ class Follower:
 
     def _fetch_failed(self, version: int, error: EverloopError, now: float) -> None:
         self._again[version] = now + self.settings.fetch_retry_s
+        self._failures[version] = str(error)
         log.warning("version %s was not downloaded: %s", version, error)
         if isinstance(error, UnavailableError):
             return
@@ -379,9 +384,8 @@ class Follower:
         feeder = self._feeders.get(live)
         if feeder is not None and (feeder.progress.stuck or feeder.progress.waiting):
             return f"version {live}: {feeder.progress.stuck or feeder.progress.waiting}"
-        goal = plan.targets(self._view).live
-        if goal and goal != live:
-            return f"version {goal} shall be live and is not yet"
+        if (version := plan.targets(self._view).live) in self._failures:
+            return f"version {version} can't be downloaded: {self._failures[version]}"
         return "" if live else "nothing is live"
 
     def _report(self) -> None:

@@ -49,7 +49,7 @@ class Metrics:
         self.sequence = self._gauge("sequence", "Sequence reached", ["version"])
         self.watermark = self._gauge("watermark_seconds", "Event time up to which live's labels are complete")
         self.live = self._gauge("live_version", "The version with label live; 0: none")
-        self.ready = self._gauge("ready", "1 when what shall be live is live and caught up")
+        self.ready = self._gauge("ready", "1 when something is live and caught up")
         self.problem = self._gauge("problem", "1 when something stands in the way")
 
     def _counter(self, name: str, text: str, labels: list[str] | None = None) -> Counter:

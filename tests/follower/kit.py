@@ -25,11 +25,10 @@ from feedback.topics import CONTROL, DELTAS, MODELS
 from feedback.versions import MANIFEST, Control, FileEntry, Manifest, ModelEvent, encode
 
 SLOTS = 16
-MODEL = "news"
 FEATURES = [Feature(name="item_id", source="item"), Feature(name="tags", source="candidate", kind="strings")]
 
 
-class Net(tf.Module):  # type: ignore[misc]
+class Net(tf.Module):
     """Scores by one weight; `sync` sets one weight per delta."""
 
     def __init__(self, weights: list[int], epoch: int, sequence: int) -> None:
@@ -71,11 +70,16 @@ class Line:
 
     kafka: KafkaSettings
     store: Path
-    name: str = f"{MODEL}-aaaa"
+    model: str = "news"
+    spec: str = "aaaa"
     epoch: int = 1
     sequence: int = 0
     weights: list[int] = field(default_factory=lambda: [0] * SLOTS)
     saved: dict[int, tuple[list[int], int]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-{self.spec}"
 
     def __post_init__(self) -> None:
         self.producer = KafkaProducer(**self.kafka.client(), linger_ms=0)
@@ -123,13 +127,13 @@ class Line:
 
     def announce(self, version: int, event: Any, **detail: Any) -> None:
         record = ModelEvent(
-            model=MODEL, line=self.name, version=version, event=event, time=now_us(), epoch=self.epoch,
+            model=self.model, line=self.name, version=version, event=event, time=now_us(), epoch=self.epoch,
             sequence=self.sequence, uri=str(self.store / str(version)), by="trainer", detail=detail,
         )  # fmt: skip
         self.send(MODELS, record.key, encode(record))
 
     def control(self, **fields: Any) -> None:
-        self.send(CONTROL, MODEL.encode(), encode(Control(model=MODEL, time=now_us(), by="test", **fields)))
+        self.send(CONTROL, self.model.encode(), encode(Control(model=self.model, time=now_us(), by="test", **fields)))
 
     def roll_back(self, version: int, new: int) -> None:
         """What the trainer does on a rollback: the state of that version, a higher epoch, a new base."""
@@ -150,7 +154,7 @@ def write_manifest(folder: Path, line: Line, version: int) -> None:
                 size=len(data), sha256=hashlib.sha256(data).hexdigest()
             )
     manifest = Manifest(
-        model=MODEL, line=line.name, version=version, epoch=line.epoch, sequence=line.sequence, step=line.sequence,
+        model=line.model, line=line.name, version=version, epoch=line.epoch, sequence=line.sequence, step=line.sequence,
         created=now_us(), offsets={}, watermark=0, metrics={}, digest="", features=FEATURES, files=files, code_version="t",
     )  # fmt: skip
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))

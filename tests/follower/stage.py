@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from feedback.errors import EverloopError
+from serving.follower.follow import Follower
 from serving.follower.server import ModelServer
 from serving.follower.settings import DeadlineSettings
 from serving.protocol import serving_pb2 as wire
-from tests.follower.kit import MODEL
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ def eventually(probe: Callable[[], T], *, within_s: float = 60.0, what: str = "i
     """Wait until a probe answers something true."""
     deadline = time.monotonic() + within_s
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EverloopError):
             if answer := probe():
                 return answer
         if time.monotonic() > deadline:
@@ -91,14 +92,21 @@ def model_server(folder: Path, *, port: int = 0) -> Iterator[Process]:
             process.kill()
 
 
-def client(port: int) -> ModelServer:
-    return ModelServer(f"127.0.0.1:{port}", model=MODEL, deadlines=DeadlineSettings())
+def client(port: int, model: str = "news") -> ModelServer:
+    return ModelServer(f"127.0.0.1:{port}", model=model, deadlines=DeadlineSettings())
+
+
+def is_live(follower: Follower, version: int, sequence: int) -> bool:
+    """Whether that version is live, ready, and at that sequence."""
+    status = follower.status()
+    loaded = status["loaded"].get(str(version), {})
+    return bool(status["ready"] and status["labels"].get("live") == version and loaded.get("sequence") == sequence)
 
 
 def score(server: ModelServer, items: list[bytes], label: str = "live") -> wire.PredictResponse:
     """What a gateway sends."""
     request = wire.PredictRequest()
-    request.model_spec.name, request.model_spec.version_label = MODEL, label
+    request.model_spec.name, request.model_spec.version_label = server.model, label
     tensor = request.inputs["item_id"]
     tensor.dtype = wire.DT_STRING
     tensor.tensor_shape.dim.add(size=len(items))
