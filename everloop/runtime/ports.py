@@ -35,13 +35,18 @@ def answers(host: str, port: int, *, timeout_s: float = 0.5) -> bool:
 
 def healthy(port: int, path: str = "/healthz", *, timeout_s: float = 1.0) -> bool:
     """Say whether HTTP on a port of this machine answers a path with 200."""
+    return fetch(port, path, timeout_s=timeout_s) is not None
+
+
+def fetch(port: int, path: str, *, timeout_s: float = 1.0) -> bytes | None:
+    """Return what HTTP on a port of this machine answers to a path; None when that is not 200, or nothing."""
     connection = HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         with connection.getresponse() as response:
-            response.read()
-            return response.status == HTTPStatus.OK
+            body = response.read()
+            return body if response.status == HTTPStatus.OK else None
     except (OSError, HTTPException):
-        return False
+        return None
     finally:
         connection.close()
