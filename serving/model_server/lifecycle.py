@@ -48,6 +48,11 @@ class _Harness:
     withdrawn: threading.Event = field(default_factory=threading.Event)
     servable: Servable | None = None
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it must be gone before the same number can be loaded again."""
+        return not self.aspired and self.phase in (Phase.LOADING, Phase.UNLOADING)
+
     def view(self) -> View:
         return View(version=self.version, phase=self.phase, aspired=self.aspired)
 
@@ -111,16 +116,16 @@ class Lifecycle:
     def _take_pending(self) -> None:
         for model, wanted in list(self._pending.items()):
             managed = self._models.setdefault(model, {})
-            if any(
-                not h.aspired and h.phase not in (Phase.NEW, Phase.FAILED, Phase.DONE) and v in wanted
-                for v, h in managed.items()
-            ):
+            if any(version in wanted and harness.is_leaving for version, harness in managed.items()):
                 continue
             del self._pending[model]
             for version, harness in list(managed.items()):
                 if version not in wanted:
                     harness.aspired = False
                     harness.withdrawn.set()
+                elif not harness.aspired and harness.phase is Phase.READY:
+                    harness.aspired = True
+                    harness.withdrawn.clear()
                 elif not harness.aspired:
                     del managed[version]
             for version, path in wanted.items():

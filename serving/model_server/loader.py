@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import tensorflow as tf
+
+from serving.model_server import batches
+from serving.model_server.batches import BatchSettings
+from serving.model_server.batching import Batcher
 from serving.model_server.bundle import Bundle, Parallelism
 from serving.model_server.faults import ServingError
 from serving.model_server.metrics import Metrics
+from serving.model_server.protos import BatchingParameters, read_text
 from serving.model_server.servables import Servable
 from serving.model_server.warmup import warm_up
+
+PARAMETERS_FILE = "batching_params.pbtxt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +34,10 @@ class LoaderSettings:
     """Whether recorded requests are replayed before the version answers."""
     warmup_iterations: int = 1
     """How often each."""
+    batching: BatchSettings | None = None
+    """How requests are run together; None = each by itself."""
+    per_model_batching: bool = False
+    """Whether a version's own `batching_params.pbtxt` goes before `batching`."""
 
 
 class Loader:
@@ -48,9 +61,32 @@ class Loader:
         self._metrics.load_attempts.add(path, "success")
         self._metrics.load_latency.add(path, by=int((time.perf_counter() - began) * 1e6))
         try:
-            if self._settings.warmup:
-                warm_up(bundle, iterations=self._settings.warmup_iterations, metrics=self._metrics)
+            batching = self._batching(path)
         except ServingError:
             bundle.close()
             raise
-        return Servable(model, version, bundle)
+        runner = Batcher(bundle, batching, self._metrics, name=model) if batching else bundle
+        servable = Servable(model, version, bundle, runner)
+        try:
+            if self._settings.warmup:
+                warm_up(bundle, iterations=self._settings.warmup_iterations, runner=runner, metrics=self._metrics)
+        except ServingError:
+            servable.close()
+            raise
+        return servable
+
+    def _batching(self, path: str) -> BatchSettings | None:
+        file = tf.io.gfile.join(path, PARAMETERS_FILE)
+        if self._settings.batching is None or not self._settings.per_model_batching or not tf.io.gfile.exists(file):
+            return self._settings.batching
+        with tf.io.gfile.GFile(file) as opened:
+            return read_batching(opened.read(), file=file)
+
+
+def read_batching(text: str, *, file: str) -> BatchSettings:
+    """BatchingParameters in text form; as many threads as there are cores unless it says.
+
+    Raises:
+        ServingError: the text is no such message, or contradicts itself.
+    """
+    return batches.from_proto(read_text(BatchingParameters, text, file=file), threads=os.cpu_count() or 1)

@@ -207,7 +207,9 @@ class Rest:
                 raise invalid(f'Serving signature name: "{wanted or DEFAULT_SIGNATURE}" not found in signature def')
             types = {alias: signature.definition.inputs[alias].dtype for alias in signature.inputs}
             arrays, layout = read_request(document, types, wanted)
-            fetched = run_signature(servable.runner, signature, [arrays[alias] for alias in signature.inputs])
+            fetched = run_signature(
+                self._service.timed(servable, "Predict"), signature, [arrays[alias] for alias in signature.inputs]
+            )
         return jsonwrite.predictions(fetched, layout)
 
     def _read_examples(self, request: Any, spec: Any, body: bytes) -> None:

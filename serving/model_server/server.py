@@ -12,13 +12,14 @@ import grpc
 
 from serving.model_server import config as configs
 from serving.model_server import rest, rpc
+from serving.model_server.batches import BatchSettings
 from serving.model_server.bundle import Parallelism
 from serving.model_server.core import Core, CoreSettings
 from serving.model_server.dispatch import Dispatch
-from serving.model_server.faults import ServingError
+from serving.model_server.faults import ServingError, invalid
 from serving.model_server.flags import Flags
 from serving.model_server.lifecycle import LifecycleSettings
-from serving.model_server.loader import Loader, LoaderSettings
+from serving.model_server.loader import Loader, LoaderSettings, read_batching
 from serving.model_server.metrics import Metrics
 from serving.model_server.protos import MonitoringConfig, SSLConfig, read_text
 from serving.model_server.service import Service, ServiceSettings
@@ -39,7 +40,7 @@ class Server:
         self.service = build(flags, Metrics())
         self.grpc_port = 0
         self.rest_port: int | None = None
-        self._dispatch = Dispatch(flags.grpc_max_threads)
+        self._dispatch = Dispatch(flags.grpc_max_threads, inline=not flags.enable_batching)
         self._grpc: Any = None
         self.rest: rest.Running | None = None
 
@@ -99,6 +100,8 @@ def build(flags: Flags, metrics: Metrics) -> Service:
             parallelism=_parallelism(flags),
             warmup=flags.enable_model_warmup,
             warmup_iterations=flags.num_request_iterations_for_warmup,
+            batching=_batching(flags),
+            per_model_batching=flags.enable_per_model_batching_parameters,
         ),
         metrics,
     )
@@ -120,6 +123,16 @@ def build(flags: Flags, metrics: Metrics) -> Service:
         check_method=flags.enable_signature_method_name_check,
     )
     return Service(core, metrics, settings)
+
+
+def _batching(flags: Flags) -> BatchSettings | None:
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            raise invalid("--batching_parameters_file is set without setting --enable_batching to true.")
+        return None
+    if not flags.batching_parameters_file:
+        return BatchSettings()
+    return read_batching(Path(flags.batching_parameters_file).read_text(), file=flags.batching_parameters_file)
 
 
 def _parallelism(flags: Flags) -> Parallelism:

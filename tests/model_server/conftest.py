@@ -24,6 +24,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.model_server.faults import ServingError
 from serving.model_server.flags import Flags
 from serving.model_server.server import Server
 from serving.model_server.status import State
@@ -64,13 +65,16 @@ class Served:
         try:
             self.server = Server(self.flags)
             self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
             await self.server.start()
-        except BaseException as error:
+        except (ServingError, OSError) as error:
+            self.server.service.core.stop()
             self._failed = error
             return
         finally:
             self._ready.set()
-        await self.server.wait()
+        await self._stop.wait()
+        await self.server.stop()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,7 +90,7 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self.channel.close()
-        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(WAIT_S)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(WAIT_S)
 
     @property
