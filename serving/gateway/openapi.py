@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import html
-import inspect
 from functools import cache
-from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
 
+from feedback.docstrings import field_docs
 from serving.gateway import messages
 from serving.gateway.messages import OutcomeIn, OutcomesResponse, Problem, RecommendRequest, RecommendResponse, Status
 
@@ -94,23 +92,6 @@ def page(version: str) -> str:
     style = "body{font:15px/1.5 system-ui;max-width:60em;margin:2em auto}td{padding:.2em 1em .2em 0;vertical-align:top}"
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>everloop gateway</title><style>{style}</style>"
     return f"{head}<h1>everloop gateway {version}</h1><p><a href=openapi.json>openapi.json</a></p>{routes}{types}"
-
-
-def field_docs(module: Any) -> dict[str, dict[str, str]]:
-    """The docstring under each field of a module's classes, by class and field."""
-    tree = ast.parse(inspect.getsource(module))
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
-    return {node.name: _under(node.body) for node in classes}
-
-
-def _under(body: list[ast.stmt]) -> dict[str, str]:
-    found = {}
-    for field, text in pairwise(body):
-        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-            continue
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[field.target.id] = " ".join(str(text.value.value).split())
-    return found
 
 
 _SUMMARIES: Final = {
