@@ -124,7 +124,8 @@ def _answers(happened: Happened) -> Figure:
             span = range(min(seconds), max(seconds) + 1)
             right.plot(list(span), [seconds[each] for each in span], color=colour, label=name)
     right.set(xlabel="seconds since the replay began", ylabel="answers per second")
-    right.legend()
+    if happened.served:
+        right.legend()
     return figure
 
 

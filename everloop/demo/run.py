@@ -59,6 +59,8 @@ class DemoSettings:
     """How long the replay should take where no speed is given, s. Default 150."""
     ready_s: float = 240.0
     """How long the parts may take to start, s. Default 240."""
+    model_s: float = 60.0
+    """How long the first version may take to go live before the replay begins without it, s. Default 60."""
     settle_s: float = 120.0
     """How long the last labels may take to settle after the replay, s. Default 120."""
 
@@ -144,6 +146,7 @@ class _Demo:
                 observer.close()
 
     def _observed(self, supervisor: Supervisor, kafka: KafkaSettings, observer: Observer) -> Happened:
+        self._wait_for_model(supervisor, observer)
         begun_us = now_us()
         looks = Looks(self.tally, observer, lambda: settled_rows(self.folders), supervisor, total=self.span.slates)
         playing = _Playing(lambda: self._replay(kafka, supervisor.addresses["gateway"]))
@@ -174,6 +177,16 @@ class _Demo:
             begun_us=begun_us,
             parts=self.parts,
         )
+
+    def _wait_for_model(self, supervisor: Supervisor, observer: Observer) -> None:
+        """Wait until the first version is live; a loop that has none by then answers with its fallback, and goes on."""
+        deadline = time.monotonic() + self.settings.model_s
+        while not observer.live() and time.monotonic() < deadline:
+            if failed := supervisor.failed():
+                raise UnavailableError(f"{failed.part.name} can't be started: {failed.detail}")
+            time.sleep(0.1)
+        found = f"version {observer.live()[0].version} is live" if observer.live() else "no version is live yet"
+        self.shows.say(f"{found} after {time.monotonic() - self.began_s:.1f} s; replaying")
 
     def _replay(self, kafka: KafkaSettings, gateway: str) -> None:
         mapping = self.log.mapping
