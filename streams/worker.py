@@ -1,0 +1,150 @@
+"""The worker: a Faust app that hosts the services, and its process.
+
+Faust runs what it is good at: the worker's life, its signals, its services and their order of start and stop. Events never pass through
+Faust's streams or tables: measured, those take 10,000 events/s at most, and lose some when a worker is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import faust
+import uvloop
+from faust.app.base import BootStrategy
+from mode import Service
+
+from feedback.settings import KafkaSettings, RedisSettings
+from streams import log
+from streams.engine import Engine
+from streams.metrics import Metrics, serve
+from streams.settings import StreamsSettings
+
+
+class Boot(BootStrategy):
+    """No agents, no tables, no web of Faust's own."""
+
+    enable_kafka = False
+    enable_web = False
+
+
+class App(faust.App):
+    """The app of one worker."""
+
+    BootStrategy = Boot
+
+
+class Process(faust.Worker):
+    """Faust's worker, which leaves logging and the title of the process alone."""
+
+    def _setup_logging(self) -> None:
+        """Logging is configured before."""
+
+    async def maybe_start_blockdetection(self) -> None:
+        """A round may take long; that is no deadlock."""
+
+
+def application(
+    *, kafka: KafkaSettings, redis: RedisSettings, settings: StreamsSettings, data: Path, worker: str, http_port: int
+) -> App:
+    """Return the Faust app with its services; nothing is started."""
+    folder = data / "join"
+    folder.mkdir(parents=True, exist_ok=True)
+    app = App(
+        kafka.name("streams"),
+        broker=f"kafka://{kafka.bootstrap}",
+        datadir=str(folder / "faust"),
+        web_enabled=False,
+        topic_disable_leader=True,
+        worker_redirect_stdouts=False,
+    )
+
+    @app.service
+    class Join(Service):
+        """The join."""
+
+        async def on_start(self) -> None:
+            self.metrics = Metrics()
+            self.engine = Engine(
+                kafka=kafka, settings=settings, worker=worker, fail=self._fail, tell=self.metrics.round
+            )
+            self.port, self._web = await serve(self.engine, self.metrics, http_port)
+            self.add_future(self._main())
+
+        async def _main(self) -> None:
+            try:
+                await self.engine.start()
+                self.add_future(self._say_ready())
+                await self.engine.run()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - memory may be ahead of Kafka: nothing but a new process is safe
+                log.logger.error("the join failed", exc_info=error)
+                await self._fail_now(error)
+
+        async def _say_ready(self) -> None:
+            await self.engine.ready.wait()
+            print(
+                json.dumps({"event": "ready", "http": self.port, "partitions": sorted(self.engine.parts)}), flush=True
+            )
+
+        def _fail(self, error: BaseException) -> None:
+            self.add_future(self._fail_now(error))
+
+        async def _fail_now(self, error: BaseException) -> None:
+            await app.crash(error)
+
+        async def on_stop(self) -> None:
+            await self.engine.stop()
+            await self._web.cleanup()
+
+    return app
+
+
+def run(
+    *,
+    kafka: KafkaSettings,
+    redis: RedisSettings,
+    settings: StreamsSettings,
+    data: Path,
+    worker: str,
+    http_port: int = 0,
+) -> int:
+    """Run a worker until SIGTERM or SIGINT; `worker` is its stable name. Returns the exit status.
+
+    Prints one JSON line when every partition that it was given is ready.
+    """
+    log.configure()
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = application(kafka=kafka, redis=redis, settings=settings, data=data, worker=worker, http_port=http_port)
+    process = Process(app, loop=loop, quiet=True, redirect_stdouts=False)
+    process.spinner = None
+    try:
+        process.execute_from_commandline()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Run a worker against a broker and a Redis named on the command line, with the default settings or those of a JSON file."""
+    import msgspec
+
+    bootstrap, redis_url, namespace, partitions, data, worker, *rest = argv
+    settings = msgspec.json.decode(Path(rest[0]).read_bytes(), type=StreamsSettings) if rest else StreamsSettings()
+    from feedback.settings import Secret
+
+    return run(
+        kafka=KafkaSettings(bootstrap=bootstrap, namespace=namespace, partitions=int(partitions)),
+        redis=RedisSettings(url=Secret(redis_url), namespace=namespace),
+        settings=settings,
+        data=Path(data),
+        worker=worker,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
