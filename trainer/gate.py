@@ -1,19 +1,42 @@
-"""The gate between the trainer and the readers: pure. It is shown everything before it leaves, and says what must not."""
+"""The gate between the trainer and the readers: pure. It is shown everything before it leaves, and says what must not.
+
+Checks, each with its own allowance of false alarms (`false_alarm_days`):
+
+- finite scores and delta, at once;
+- log loss: a CUSUM on the clipped difference model − baseline per settled slate, so at equal label maturity;
+- calibration of the last settled slates, outside its band by more than chance;
+- the label stream, since log loss can't see a stall: click rate (CUSUM, up and down, on emissions) and the share that one
+  reader has in the slates, or one item in the clicks;
+- drift of the scores of a fixed probe set, against a plain bound.
+
+A statistical check begins once it has seen what is normal. The first suspect step travels with the alarm: what is older is good.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from feedback.events import Sample
+from feedback.clock import to_us
+from feedback.events import REVISION, Sample
+from trainer.cusum import Cusum, Share
 from trainer.groups import GateSettings
+from trainer.tally import log_losses, logits
 from trainer.validate import Settled
 
 Array = NDArray[Any]
+
+_DAY_S = 86_400.0
+_MEDIAN_OF = 20
+_FORGET = 0.005
+"""Share of the reference click rate that each normal look replaces."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +55,244 @@ class Alarm:
     def reason(self) -> str:
         """The sentence that goes into the models event."""
         about = f" of {self.subject}" if self.subject else ""
-        return f"{self.check}{about} = {self.value:.6g}: allowed up to {self.limit:.6g}; suspect since step {self.since_step}"
+        return f"{self.check}{about} is {self.value:.6g}, beyond {self.limit:.6g}; suspect since step {self.since_step}"
+
+
+class RefusedError(Exception):
+    """What was about to leave must not. Caught by the loop, never by a caller."""
+
+    def __init__(self, alarm: Alarm) -> None:
+        self.alarm = alarm
+        super().__init__(alarm.reason)
 
 
 class Gate:
-    """All checks of one line. The first alarm stands until the gate is restored."""
+    """All checks of one line."""
 
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
         self.slates = 0
         """Settled slates looked at."""
+        self._span = [0, 0]
+        """Event time of the first and the newest settled slate, µs."""
+        common = {"reference": settings.reference, "arm": settings.arm}
+        self._loss = Cusum(worst=settings.clip, **common)
+        self._rate = ClickRate(settings)
+        self._users = Share(size=settings.share_slates, normal=settings.user_share)
+        self._items = Share(size=settings.share_slates, normal=settings.item_share)
+        self._calibration = Calibration(settings)
+        self.probe_samples: list[Sample] = []
+        """The fixed probe set."""
+        self._probe_logits: Array | None = None
+        self._probed = 0
 
     def step(self, samples: Sequence[Sample], scores: Array, step: int) -> Alarm | None:
-        """Look at a step: the samples it learned from and the scores they had before."""
+        """Look at a step: the samples it learned from, in order, and the scores they had before."""
         bad = int(np.count_nonzero(~np.isfinite(scores)))
         if bad:
             return Alarm("non_finite_scores", bad, 0, step)
-        return None
+        if not self._settings.enabled:
+            return None
+        self._collect(samples)
+        alarm: Alarm | None = None
+        for sample in samples:
+            alarm = alarm or self._stream(sample, step)
+        return alarm
 
     def settled(self, settled: Settled) -> Alarm | None:
         """Look at slates whose labels became final."""
         self.slates += len(settled.slates)
+        if not self._settings.enabled:
+            return None
+        rows = settled.rows
+        times = rows["time"]
+        self._span = [self._span[0] or int(times.min()), max(self._span[1], int(times.max()))]
+        differences = log_losses(rows["score"], rows["label"]) - log_losses(rows["baseline"], rows["label"])
+        sizes = np.diff(np.append(settled.starts, len(rows)))
+        clip, often = self._settings.clip, self._often()
+        per_slate = np.clip(np.add.reduceat(differences, settled.starts) / sizes, -clip, clip) - self._settings.margin
+        for x, slate in zip(per_slate.tolist(), settled.slates, strict=True):
+            if self._loss.add(x, slate.step, often):
+                return Alarm("log_loss_cusum", self._loss.value, self._loss.limit, self._loss.since)
+        return self._calibration.add(settled, often, armed=self.slates > self._settings.arm)
+
+    def probe_due(self, step: int) -> bool:
+        """Whether the probe set is to be scored again."""
+        return bool(self.probe_samples) and step - self._probed >= self._settings.probe_steps
+
+    def probe(self, scores: Array, step: int) -> Alarm | None:
+        """Look at the probe set's scores."""
+        since, self._probed = self._probed, step
+        bad = int(np.count_nonzero(~np.isfinite(scores)))
+        if bad:
+            return Alarm("non_finite_probe", bad, 0, since + 1)
+        before, self._probe_logits = self._probe_logits, logits(scores)
+        if before is None or len(before) != len(scores) or self.slates <= self._settings.arm:
+            return None
+        drift = float(np.abs(self._probe_logits - before).mean())
+        if self._settings.enabled and drift > self._settings.probe_logits:
+            return Alarm("probe_drift", drift, self._settings.probe_logits, since + 1)
         return None
 
     def clear_since(self, slates: int) -> bool:
-        """Whether enough slates settled, without suspicion, since `slates` of them had."""
-        return True
+        """Whether enough slates settled since `slates` of them had, and nothing is under suspicion now."""
+        if not self._settings.enabled or self._loss.limit == math.inf:
+            return True
+        suspicion = max(self._loss.suspicion, self._rate.suspicion)
+        return suspicion < 0.5 and self.slates - slates >= self._settings.probation
+
+    def skipped(self) -> None:
+        """Samples were left out: what the stream looks like begins anew."""
+        self._rate = ClickRate(self._settings)
+        self._calibration = Calibration(self._settings)
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain values."""
-        return {"slates": self.slates}
+        return {
+            "slates": self.slates,
+            "span": self._span,
+            "loss": self._loss.state(),
+            "rate": self._rate.state(),
+            "users": self._users.state(),
+            "items": self._items.state(),
+            "calibration": self._calibration.state(),
+            "probe": self.probe_samples,
+            "probe_logits": None if self._probe_logits is None else self._probe_logits.tolist(),
+            "probed": self._probed,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` answered, read back from MessagePack."""
+        self.slates, self._span, self._probed = state["slates"], state["span"], state["probed"]
+        self._loss.restore(state["loss"])
+        self._rate.restore(state["rate"])
+        self._users.restore(state["users"])
+        self._items.restore(state["items"])
+        self._calibration.restore(state["calibration"])
+        self.probe_samples = msgspec.convert(state["probe"], list[Sample])
+        found = state["probe_logits"]
+        self._probe_logits = None if found is None else np.array(found)
+
+    def _often(self) -> float:
+        """Slates in the time in which one false alarm is allowed, at the pace so far."""
+        span_s = max(1.0, (self._span[1] - self._span[0]) / to_us(1.0))
+        return self.slates / span_s * self._settings.false_alarm_days * _DAY_S
+
+    def _collect(self, samples: Sequence[Sample]) -> None:
+        """Fill the probe set with the first impressions that come."""
+        rows = sum(len(sample.emissions) for sample in self.probe_samples)
+        for sample in samples:
+            if rows >= self._settings.probe_rows:
+                return
+            if REVISION not in sample.emissions:
+                self.probe_samples.append(msgspec.structs.replace(sample, sent_times=[]))
+                rows += len(sample.emissions)
+
+    def _stream(self, sample: Sample, step: int) -> Alarm | None:
+        often = self._often()
+        revisions = sample.emissions.count(REVISION)
+        positives = len(sample.emissions) - sample.emissions.count(0)
+        if self.slates > self._settings.arm:
+            if revisions < len(sample.emissions) and (found := self._users.add(sample.user_id, step, often)):
+                return Alarm("user_share", found[1], found[2], found[3], f"reader {found[0]}")
+            for emission, item in zip(sample.emissions, sample.items, strict=True) if positives else ():
+                if emission and (found := self._items.add(item, step, often)):
+                    return Alarm("item_share", found[1], found[2], found[3], f"item {found[0]}")
+            return self._rate.add(len(sample.emissions) - revisions, positives, step, often)
+        return None
+
+
+class ClickRate:
+    """Positives per first emission, in looks of so many impressions, against the rate that was normal; up and down."""
+
+    def __init__(self, settings: GateSettings) -> None:
+        self._examples, self._factor = settings.rate_examples, settings.rate_factor
+        arm = max(20, settings.arm // max(1, settings.rate_examples))
+        self._down = Cusum(worst=1.0 / self._factor, reference=400, arm=arm)
+        self._up = Cusum(worst=self._factor, reference=400, arm=arm)
+        self._first: list[float] = []
+        self._normal = 0.0
+        self._open = [0, 0, 0]
+
+    @property
+    def suspicion(self) -> float:
+        """The greater value as a share of its limit."""
+        return max(self._down.suspicion, self._up.suspicion)
+
+    def add(self, firsts: int, positives: int, step: int, often: float) -> Alarm | None:
+        """Take a sample's counts."""
+        self._open = [self._open[0] + firsts, self._open[1] + positives, self._open[2] or step]
+        if self._open[0] < self._examples:
+            return None
+        shown, clicked, since = self._open
+        self._open = [0, 0, 0]
+        rate = clicked / shown
+        if not self._normal:
+            self._first.append(rate)
+            if len(self._first) >= _MEDIAN_OF:
+                self._normal, self._first = max(float(np.median(self._first)), 1.0 / shown), []
+            return None
+        ratio = rate / self._normal
+        looks = often * firsts / self._examples
+        for name, detector, x in (
+            ("click_rate_low", self._down, 1.0 / self._factor - ratio),
+            ("click_rate_high", self._up, ratio - self._factor),
+        ):
+            if detector.add(x, since, looks):
+                return Alarm(name, rate, self._normal, detector.since)
+        if self.suspicion < 0.25:
+            self._normal += _FORGET * (rate - self._normal)
+        return None
+
+    def state(self) -> list[Any]:
+        """Everything, as plain values."""
+        return [self._first, self._normal, self._open, self._down.state(), self._up.state()]
+
+    def restore(self, state: list[Any]) -> None:
         """Take what `state` answered."""
-        self.slates = state["slates"]
+        self._first, self._normal, self._open, down, up = state
+        self._down.restore(down)
+        self._up.restore(up)
+
+
+class Calibration:
+    """Predicted over observed clicks of the last settled slates."""
+
+    def __init__(self, settings: GateSettings) -> None:
+        self._settings = settings
+        self._last: deque[tuple[float, float, float, int]] = deque()
+        self._sums = [0.0, 0.0, 0.0]
+
+    def add(self, settled: Settled, often: float, *, armed: bool) -> Alarm | None:
+        """Take settled slates; an alarm where the ratio is outside its band by more than chance allows."""
+        scores = settled.rows["score"].astype(np.float64)
+        columns = (scores, settled.rows["label"].astype(np.float64), scores * (1.0 - scores))
+        sums = [np.add.reduceat(column, settled.starts).tolist() for column in columns]
+        for predicted, clicks, variance, slate in zip(*sums, settled.slates, strict=True):
+            self._last.append((predicted, clicks, variance, slate.step))
+            self._sums = [a + b for a, b in zip(self._sums, (predicted, clicks, variance), strict=True)]
+            if len(self._last) > self._settings.calibration_slates:
+                old = self._last.popleft()
+                self._sums = [a - b for a, b in zip(self._sums, old[:3], strict=True)]
+        return self._look(often) if armed and len(self._last) >= self._settings.calibration_slates else None
+
+    def _look(self, often: float) -> Alarm | None:
+        predicted, clicks, variance = self._sums
+        ratio = predicted / max(clicks, 0.5)
+        low, high = self._settings.calibration_low, self._settings.calibration_high
+        if low <= ratio <= high:
+            return None
+        # Twice the variance of independent coins: clicks of one slate and reader come together.
+        by = abs(predicted - clicks) / math.sqrt(2.0 * max(variance, 1e-9))
+        if by < math.sqrt(2.0 * math.log(max(often, 1000.0))):
+            return None
+        return Alarm("calibration", ratio, low if ratio < low else high, min(each[3] for each in self._last))
+
+    def state(self) -> list[Any]:
+        """Everything, as plain values."""
+        return [list(self._last), self._sums]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take what `state` answered."""
+        self._last = deque((a, b, c, d) for a, b, c, d in state[0])
+        self._sums = state[1]

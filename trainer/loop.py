@@ -13,7 +13,8 @@ from feedback.events import MAX_SENT_TIMES, Sample
 from feedback.features import FeatureSpec
 from trainer.batch import Batch, batch_of
 from trainer.contract import Learns
-from trainer.gate import Alarm, Gate
+from trainer.finite import not_finite
+from trainer.gate import Alarm, Gate, RefusedError
 from trainer.steps import Take
 from trainer.validate import Validation
 
@@ -71,17 +72,26 @@ class Loop:
             elif id(event) in scores:
                 found: list[float] = scores[id(event)].tolist()
                 self.validation.observe(record.partition, event, found, self.learner.step)
+        if alarm is None and self.gate.probe_due(self.learner.step):
+            batch = batch_of(self.spec, self.gate.probe_samples)
+            alarm = self.gate.probe(self.learner.score(batch), self.learner.step)
         return alarm
 
     def cut(self, now: int) -> Outgoing:
         """Take what was learned since the last cut as a delta (and, when it is due, the checksum behind it); nothing if nothing was.
 
         `now`: wall clock, µs.
+
+        Raises:
+            RefusedError: a number in it is not finite.
         """
         previous = self.learner.sequence
         value = self.learner.take_delta()
         if not value:
             return []
+        bad = not_finite(self.learner, value)
+        if bad:
+            raise RefusedError(Alarm("non_finite_weights", bad, 0, self.pending[0].step if self.pending else 0))
         sequence = self.learner.sequence
         header = DeltaHeader(
             line=self.line,

@@ -104,3 +104,15 @@ class Tally:
         tally._positives = np.frombuffer(state[5], np.int64).copy()
         tally._negatives = np.frombuffer(state[6], np.int64).copy()
         return tally
+
+
+def exact_auc(scores: Array, labels: Array) -> float:
+    """Area under the ROC curve, by ranks, ties counting half; NaN where one class is empty."""
+    positives = int(np.count_nonzero(labels))
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        return math.nan
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    ranks = below[place] + (counts[place] + 1) / 2
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))

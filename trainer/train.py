@@ -20,7 +20,7 @@ from feedback.versions import Manifest
 from trainer.checkpoint import Checkpoints, Loaded
 from trainer.consume import Reader, end_offsets, weight
 from trainer.contract import Learns, Makes
-from trainer.gate import Alarm, Gate
+from trainer.gate import Gate, RefusedError
 from trainer.line import Places, line_of
 from trainer.loop import Loop
 from trainer.observe import Instruments, log
@@ -116,10 +116,13 @@ class Trainer:
 
     def stop(self) -> None:
         """Publish and save what was learned, and let everything end."""
-        if not self.paused and self.reader is not None:
-            self.cut()
-            if self.steps.offsets:
+        try:
+            if not self.paused and self.reader is not None and self.steps.offsets:
+                self.cut()
                 self.save()
+        except RefusedError as error:
+            # Not saved: the next start learns it again, and refuses it with all that belongs to it.
+            log("refused_at_stop", level="error", reason=error.alarm.reason)
         self.close()
         log("stopped", **self.where())
 
@@ -141,7 +144,15 @@ class Trainer:
             FencedError: another trainer of this line has begun.
             UnavailableError: the broker is gone.
         """
-        from trainer.rollback import obey, refuse
+        from trainer.rollback import refuse
+
+        try:
+            self._turn()
+        except RefusedError as error:
+            refuse(self, error.alarm)
+
+    def _turn(self) -> None:
+        from trainer.rollback import obey
 
         self.steering.check()
         self.deltas.check()
@@ -154,14 +165,12 @@ class Trainer:
             self.woken.clear()
             return
         self._read()
-        alarm = self._step() if self.steps.due_in(time.monotonic()) <= 0 else None
-        if alarm is not None:
-            refuse(self, alarm)
-            return
+        if self.steps.due_in(time.monotonic()) <= 0:
+            self._step()
         self._leave()
 
     def cut(self) -> None:
-        """Publish what was learned since the last delta."""
+        """Publish what was learned since the last delta. Raises RefusedError."""
         outgoing = self.loop.cut(now_us())
         self._last_cut, self._cut_steps = time.monotonic(), 0
         if outgoing:
@@ -247,6 +256,7 @@ class Trainer:
     def skip(self) -> None:
         """Go to the end of the samples without learning what lies between."""
         self.loop.validation.forget_open()
+        self.loop.gate.skipped()
         self.steps = Steps(self.settings.steps, end_offsets(self.kafka))
 
     def where(self) -> dict[str, Any]:
@@ -344,7 +354,7 @@ class Trainer:
         for record in self.reader.drain(min(0.5, max(0.0, min(self.steps.due_in(now), cut_in)))):
             self.steps.offer(record, time.monotonic())
 
-    def _step(self) -> Alarm | None:
+    def _step(self) -> None:
         assert self.reader is not None
         begun = time.monotonic()
         take = self.steps.take(begun)
@@ -352,7 +362,8 @@ class Trainer:
         self.reader.release(sum(weight(record) for record in take.records))
         self._cut_steps += 1
         self._count(take, time.monotonic() - begun)
-        return alarm
+        if alarm is not None:
+            raise RefusedError(alarm)
 
     def _count(self, take: Any, seconds: float) -> None:
         if not take.examples:

@@ -131,6 +131,10 @@ class Validation:
             self._file.append(rows)
         self._unfolded, self._unfolded_rows = [], 0
 
+    def unfolded(self) -> list[Array]:
+        """Rows that settled since the last fold, in order."""
+        return [settled.rows for settled in self._unfolded]
+
     def forget_open(self) -> None:
         """Drop what waits: its labels will not come, because samples are skipped."""
         self._open.clear()
