@@ -67,13 +67,13 @@ def play(slates: list[Slate], settings: KafkaSettings, url: str, **more: float) 
 
 @pytest.mark.parametrize("trouble", [0.0, 0.15])
 def test_a_replay_keeps_event_time_in_order_whatever_the_gateway_does(settings: KafkaSettings, trouble: float) -> None:
-    slates = log(300)
+    slates = log(150)
     gateway = Gateway(settings, delay_s=0.02, trouble=trouble)
     with serving(gateway) as url:
         found = play(slates, settings, url)
-    assert found["requests"] == found["slates"] == 300
+    assert found["requests"] == found["slates"] == 150
     assert found["failed_requests"] == 0
-    assert (found["attempts"] > 300) == bool(trouble)
+    assert (found["attempts"] > 150) == bool(trouble)
     predictions, outcomes = read(settings, PREDICTIONS), read(settings, OUTCOMES)
     assert {each.request_id for part in predictions for each in part if type(each) is Prediction} == {
         slate.request_id for slate in slates
