@@ -96,6 +96,7 @@ def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] 
         Part(name="topics", argv=_command("topics"), env=dict(loop.env), after=_present(loop, "kafka"), once=True)
     )
     _add_model_server(loop, session, named)
+    _add_python(loop, session, "streams", after=("topics", "redis"), live=partial(healthy, path="/health"))
     _add_python(loop, session, "trainer", after=("topics",), live=partial(healthy, path="/health"), tensorflow=True)
     _add_python(loop, session, "follower", after=("topics",), outlived_by=("model-server",))
     secured = bool(session.loaded.config.gateway.http.tls_cert)

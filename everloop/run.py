@@ -23,6 +23,21 @@ def topics(session: Session) -> int:
     return 0
 
 
+def streams(session: Session) -> int:
+    """Join predictions and outcomes."""
+    from streams.worker import run
+
+    config = session.loaded.config
+    return run(
+        kafka=config.kafka,
+        redis=config.redis,
+        settings=config.streams,
+        data=session.folders.root,
+        worker=config.addresses.replica or socket.gethostname(),
+        http_port=config.addresses.streams_port,
+    )
+
+
 def trainer(session: Session) -> int:
     """Learn, publish deltas and versions."""
     from trainer.main import run
@@ -72,6 +87,7 @@ def follower(session: Session) -> int:
 
 PARTS: dict[str, Callable[[Session], int]] = {
     "topics": topics,
+    "streams": streams,
     "trainer": trainer,
     "follower": follower,
     "gateway": gateway,
