@@ -11,17 +11,14 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2, saver_pb2
 
-from feedback.features import FeatureSpec
 from trainer import model, warmup
 from trainer.batch import Batch
-from trainer.fields import Plan, plan
-from trainer.settings import ModelSettings
+from trainer.fields import Plan, plan_of
 from trainer.snapshot import Snapshot
 from trainer.sync import Model, checksum, read, sync
 
@@ -36,10 +33,9 @@ _LOAD = 0.8
 def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
     """Write `snapshot` as a SavedModel into `folder`, with warm-up requests made from `batch`. Safe in any thread."""
     capacities = tuple(base_capacity(snapshot, i) for i in range(len(snapshot.plan.tables)))
-    shape = msgspec.json.encode((snapshot.plan.features, snapshot.plan.settings))
     (folder / "variables").mkdir(parents=True, exist_ok=True)
     _save_variables(snapshot, capacities, folder / "variables" / "variables")
-    (folder / "saved_model.pb").write_bytes(graph_bytes(shape, capacities))
+    (folder / "saved_model.pb").write_bytes(graph_bytes(snapshot.plan.shape(), capacities))
     if batch is not None and len(batch):
         extra = folder / "assets.extra"
         extra.mkdir(exist_ok=True)
@@ -57,9 +53,8 @@ def base_capacity(snapshot: Snapshot, table: int) -> int:
 
 @functools.lru_cache(maxsize=4)
 def graph_bytes(shape: bytes, capacities: tuple[int, ...]) -> bytes:
-    """saved_model.pb for models of that shape (features and settings, as JSON) and those capacities."""
-    features, settings = msgspec.json.decode(shape, type=tuple[FeatureSpec, ModelSettings])
-    planned = plan(features, settings)
+    """saved_model.pb for models of that shape (`Plan.shape`) and those capacities."""
+    planned = plan_of(shape)
     graph = tf.Graph()
     with graph.as_default(), tf.device("/CPU:0"):
         served = _resources(planned, capacities)

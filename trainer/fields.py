@@ -12,6 +12,8 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+import msgspec
+
 from feedback.features import FeatureSpec
 from trainer.settings import Admission, ModelSettings
 
@@ -115,6 +117,10 @@ class Plan:
         """How many of the dense weights, from the front, FTRL updates."""
         return 1 + max(self.settings.positions, 1) + len(self.numbers)
 
+    def shape(self) -> bytes:
+        """Features and settings as JSON: what a plan, and a graph, can be made from again."""
+        return msgspec.json.encode((self.features, self.settings), order="deterministic")
+
     @property
     def embedded(self) -> tuple[Field, ...]:
         """Fields with an embedding."""
@@ -128,6 +134,7 @@ def plan(features: FeatureSpec, settings: ModelSettings) -> Plan:
         ConfigError: settings name what is not there, or contradict each other.
     """
     settings.check(features)
+    settings = msgspec.json.decode(msgspec.json.encode(settings), type=ModelSettings)
     fields = _fields(features, settings)
     embedded = _embedded(features, settings)
     tables = []
@@ -147,6 +154,12 @@ def plan(features: FeatureSpec, settings: ModelSettings) -> Plan:
     numbers = tuple(f.name for f in features.features if f.kind == "number")
     count = sum(len(t.fields) for t in tables if t.dim)
     return Plan(features, settings, tuple(tables), numbers, _weights(settings, len(numbers), count))
+
+
+def plan_of(shape: bytes) -> Plan:
+    """The plan of that `Plan.shape`."""
+    features, settings = msgspec.json.decode(shape, type=tuple[FeatureSpec, ModelSettings])
+    return plan(features, settings)
 
 
 def _fields(features: FeatureSpec, settings: ModelSettings) -> list[Field]:
