@@ -1,0 +1,91 @@
+"""The whole loop for a bench: every part as its own process in a temporary data folder, readers in another."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from everloop.demo import toml
+from everloop.demo.observe import Observer
+from everloop.loop import running
+from everloop.runtime.supervise import Supervisor
+from everloop.session import open_session
+from feedback.errors import UnavailableError
+
+FEATURES: Final = [{"name": "user", "source": "user"}, {"name": "item", "source": "item"}]
+"""What the model of a bench sees."""
+BASE: Final[dict[str, Any]] = {
+    "features": FEATURES,
+    "kafka.partitions": 4,
+    "streams.join.window_s": 60.0,
+    "streams.join.lateness_s": 5.0,
+    "trainer.model.crosses": ["user*item"],
+}
+"""Settings of every whole-loop bench; the rest are the defaults that `everloop up` has."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A running loop."""
+
+    supervisor: Supervisor
+    observer: Observer
+
+    def readers(self, *, rate: float, seconds: float, seed: int = 1) -> dict[str, Any]:
+        """Let readers come; answer what they counted.
+
+        Raises:
+            UnavailableError: they failed.
+        """
+        addresses = self.supervisor.addresses
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "everloop.benches.readers", addresses["gateway"], addresses["kafka"]),
+                *("--rate", str(rate), "--seconds", str(seconds), "--seed", str(seed)),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + 120,
+        )
+        if done.returncode:
+            raise UnavailableError(f"readers: {done.stderr.strip()[-500:]}")
+        counted: dict[str, Any] = json.loads(done.stdout)
+        return counted
+
+
+@contextmanager
+def whole(settings: Mapping[str, Any], *, ready_s: float = 240.0) -> Iterator[Whole]:
+    """Start a loop with these settings (dotted keys) over BASE, wait until a version is live, and stop it afterwards.
+
+    Raises:
+        UnavailableError: a part can't be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder:
+        file = Path(folder) / "everloop.toml"
+        file.write_text(toml.text(toml.tree({**BASE, **settings})), encoding="utf-8")
+        session = open_session(Path(folder), file)
+        with running(session) as supervisor:
+            supervisor.wait_ready(timeout_s=ready_s)
+            observer = Observer(replace(session.loaded.config.kafka, bootstrap=supervisor.addresses["kafka"]))
+            try:
+                _wait_live(observer, ready_s)
+                yield Whole(supervisor, observer)
+            finally:
+                observer.close()
+
+
+def _wait_live(observer: Observer, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not observer.live():
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"no version is live after {timeout_s:g} s")
+        time.sleep(0.1)
