@@ -40,20 +40,19 @@ class Engine(ConsumerRebalanceListener):
         settings: StreamsSettings,
         worker: str,
         fail: Callable[[BaseException], None],
-        tell: Callable[[Partition, Round], None] = lambda _partition, _round: None,
     ) -> None:
         self.kafka, self.settings = kafka, settings
         self.group = kafka.name(GROUP)
         self.parts: dict[int, Partition] = {}
         self.ready = asyncio.Event()
+        self.tell: Callable[[Partition, Round], None] = lambda _partition, _round: None
         self._worker = worker
-        self._fail, self._tell = fail, tell
+        self._fail = fail
         self._generation = 0
         self._assigned: set[int] = set()
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._stopping = False
         self._seen: dict[TopicPartition, int] = {}
-        self._idle: dict[int, float] = {}
         self._consumer: AIOKafkaConsumer | None = None
 
     @property
@@ -135,7 +134,7 @@ class Engine(ConsumerRebalanceListener):
                 self._pause(part)
                 self._later(self.settings.engine.session_s, number)
                 return
-            self._tell(part, out)
+            self.tell(part, out)
             self._balance(part)
 
     # Rebalances. aiokafka swallows what these raise: the work is done in tasks whose failure ends the process.

@@ -102,9 +102,11 @@ def _with_residuals(ledger: Ledger) -> dict[str, int]:
     return columns | {"residual": ledger.residual, "sample_residual": ledger.sample_residual}
 
 
-async def serve(engine: Engine, metrics: Metrics, port: int) -> tuple[int, web.AppRunner]:
+async def serve(engine: Engine, port: int) -> tuple[int, web.AppRunner]:
     """Serve /metrics, /ledger and /health on the loopback interface; answers the port and what to clean up."""
+    metrics = Metrics()
     metrics.registry.register(_Ledgers(engine))
+    engine.tell = metrics.round
 
     async def metrics_page(_: web.Request) -> web.Response:
         return web.Response(body=generate_latest(metrics.registry), content_type="text/plain")

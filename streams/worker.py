@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import faust
 import uvloop
@@ -19,7 +22,8 @@ from mode import Service
 from feedback.settings import KafkaSettings, RedisSettings
 from streams import log
 from streams.engine import Engine
-from streams.metrics import Metrics, serve
+from streams.features import Features
+from streams.metrics import serve
 from streams.settings import StreamsSettings
 
 
@@ -61,46 +65,66 @@ def application(
         worker_redirect_stdouts=False,
     )
 
+    engine = Engine(kafka=kafka, settings=settings, worker=worker, fail=fail)
+
     @app.service
     class Join(Service):
         """The join."""
 
         async def on_start(self) -> None:
-            self.metrics = Metrics()
-            self.engine = Engine(
-                kafka=kafka, settings=settings, worker=worker, fail=self._fail, tell=self.metrics.round
-            )
-            self.port, self._web = await serve(self.engine, self.metrics, http_port)
-            self.add_future(self._main())
+            self.port, self._web = await serve(engine, http_port)
+            self.add_future(_guard(self._main()))
+            self.add_future(self._say_ready())
 
         async def _main(self) -> None:
-            try:
-                await self.engine.start()
-                self.add_future(self._say_ready())
-                await self.engine.run()
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - memory may be ahead of Kafka: nothing but a new process is safe
-                log.logger.error("the join failed", exc_info=error)
-                await self._fail_now(error)
+            await engine.start()
+            await engine.run()
 
         async def _say_ready(self) -> None:
-            await self.engine.ready.wait()
-            print(
-                json.dumps({"event": "ready", "http": self.port, "partitions": sorted(self.engine.parts)}), flush=True
-            )
-
-        def _fail(self, error: BaseException) -> None:
-            self.add_future(self._fail_now(error))
-
-        async def _fail_now(self, error: BaseException) -> None:
-            await app.crash(error)
+            await engine.ready.wait()
+            line = {"event": "ready", "http": self.port, "partitions": sorted(engine.parts)}
+            print(json.dumps(line), flush=True)
 
         async def on_stop(self) -> None:
-            await self.engine.stop()
+            await engine.stop()
             await self._web.cleanup()
 
+    if settings.state.enabled:
+        features = Features(
+            kafka=kafka, redis_settings=redis, settings=settings.state, future_s=settings.join.future_s, worker=worker
+        )
+
+        @app.service
+        class RealTime(Service):
+            """The real-time features: begun once the join works, so that they take nothing from its recovery."""
+
+            async def on_start(self) -> None:
+                self.add_future(_guard(self._main()))
+
+            async def _main(self) -> None:
+                await engine.ready.wait()
+                await features.start()
+                await features.run()
+
+            async def on_stop(self) -> None:
+                await features.stop()
+
     return app
+
+
+def fail(error: BaseException) -> None:
+    """End the process at once, as a kill would: memory may be ahead of Kafka, so nothing more may be committed from it."""
+    log.logger.critical("the worker cannot go on", exc_info=error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+async def _guard(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - the outermost loop of the process
+        fail(error)
 
 
 def run(
