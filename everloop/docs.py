@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from everloop.config.compose import Config
 from everloop.config.convert import Key, dotted, hints, is_table
 from everloop.config.load import PREFIX, SEPARATOR, shown
 from everloop.config.ranges import describe
+from feedback import asyncapi
+from feedback.docstrings import field_docs
 from feedback.settings import Secret
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,7 @@ def configuration() -> str:
     return "\n".join([_CONFIGURATION, *_group(Config, ())]) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration}
+PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration, "docs/asyncapi.yaml": asyncapi.text}
 """Every page that is made from the code, and by what."""
 
 
@@ -54,7 +55,7 @@ def write(root: Path = ROOT) -> list[str]:
 
 
 def _group(cls: Any, key: Key) -> Iterator[str]:
-    words, annotations = field_docs(cls), hints(cls)
+    words, annotations = words_of(cls), hints(cls)
     leaves = [name for name in annotations if not is_table(annotations[name])]
     if key and leaves:
         yield f"## [{dotted(key)}]\n\n{_first_paragraph(cls)}\n"
@@ -93,19 +94,9 @@ def _table_inside(annotation: Any) -> Any:
     )
 
 
-def field_docs(cls: Any) -> dict[str, str]:
+def words_of(cls: Any) -> dict[str, str]:
     """Return the docstring under each field of a class, on one line."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for field, below in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(below):
-            found[field.target.id] = " ".join(ast.literal_eval(below.value).split())  # type: ignore[attr-defined]
-    return found
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return field_docs(sys.modules[cls.__module__]).get(cls.__name__, {})
 
 
 def _first_paragraph(cls: Any) -> str:

@@ -24,7 +24,7 @@ def topics(session: Session) -> int:
 
 
 def streams(session: Session) -> int:
-    """Join predictions and outcomes."""
+    """Join predictions and outcomes into samples; keep the real-time features."""
     from streams.worker import run
 
     config = session.loaded.config

@@ -17,7 +17,8 @@ class AddressSettings:
     host: str = "127.0.0.1"
     """Address on which streams, trainer and follower answer metrics and health; 0.0.0.0 in a container. Default loopback."""
     replica: str = ""
-    """Name of the model server that the follower of this process keeps fresh. Default: this machine's name."""
+    """Name of this copy of a part, the same after a restart: of a streams worker, of the follower's model server. Default: this
+    machine's name."""
     gateway_port: Port = 8080
     """Port of the gateway's HTTP. Default 8080."""
     streams_port: Port = 9101

@@ -34,11 +34,13 @@ class Warden:
 
     def add(self, group: int) -> None:
         """Remember a group that has registered itself, for a warden that has to be started again."""
-        self._groups.add(group)
+        with self._lock:
+            self._groups.add(group)
 
     def release(self, group: int) -> None:
         """Forget a group that is gone: its number may be given to a stranger."""
-        self._groups.discard(group)
+        with self._lock:
+            self._groups.discard(group)
         # A warden that dies at this moment forgets the group too.
         with contextlib.suppress(BrokenPipeError):
             os.write(self.descriptor(), f"-{group}\n".encode())

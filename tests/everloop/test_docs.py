@@ -29,7 +29,7 @@ class Sample:
 
 
 def test_the_words_under_a_field_are_its_meaning() -> None:
-    assert docs.field_docs(Sample) == {"wordy": "Says what it is on two lines."}
+    assert docs.words_of(Sample) == {"wordy": "Says what it is on two lines."}
 
 
 def groups(cls: Any, key: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
@@ -42,4 +42,4 @@ def groups(cls: Any, key: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], A
 
 @pytest.mark.parametrize(("key", "cls"), groups(Config), ids=lambda each: getattr(each, "__name__", ""))
 def test_every_setting_has_a_meaning(key: tuple[str, ...], cls: Any) -> None:
-    assert set(hints(cls)) == set(docs.field_docs(cls)), f"[{'.'.join(key)}]: a field has no docstring under it"
+    assert set(hints(cls)) == set(docs.words_of(cls)), f"[{'.'.join(key)}]: a field has no docstring under it"
