@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from feedback.errors import ConfigError, EventError
 from feedback.events import Value
-from feedback.features import Feature, FeatureSpec
+from feedback.features import Feature, FeatureSpec, Source
 from feedback.state import ItemState, UserState, item_features, user_features
 from serving.gateway.messages import Candidate
 from serving.gateway.problems import ProblemError
@@ -35,12 +35,12 @@ class Columns:
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.spec = FeatureSpec(features=tuple(features))
-        self._context = [f for f in features if f.source == "context"]
-        self._user = [f for f in features if f.source == "user_state"]
-        self._candidate = [f for f in features if f.source == "candidate"]
-        self._item = [f for f in features if f.source == "item_state"]
-        _check_state(self._user, user_features(UserState(), 0))
-        _check_state(self._item, item_features(ItemState(), 0))
+        self._context = _of(features, "context")
+        self._user = _of(features, "user_state")
+        self._candidate = _of(features, "candidate")
+        self._item = _of(features, "item_state")
+        _check_state(features, "user_state", user_features(UserState(), 0))
+        _check_state(features, "item_state", item_features(ItemState(), 0))
 
     def make(
         self,
@@ -57,12 +57,13 @@ class Columns:
         Raises:
             ProblemError: 422, a value has another kind than the specification says.
         """
-        shared = {f.name: context.get(f.name, f.fallback) for f in self._context}
-        for f in self._user:
-            shared[f.name] = known.user.get(f.name, f.fallback)
-        rows = {f.name: [c.features.get(f.name, f.fallback) for c in candidates] for f in self._candidate}
-        for f in self._item:
-            rows[f.name] = [row[f.name] for row in known.items] or [f.fallback] * len(ids)
+        shared = {name: context.get(name, fallback) for name, fallback in self._context}
+        for name, fallback in self._user:
+            shared[name] = known.user.get(name, fallback)
+        sent = [candidate.features for candidate in candidates]
+        rows = {name: [row.get(name, fallback) for row in sent] for name, fallback in self._candidate}
+        for name, fallback in self._item:
+            rows[name] = [row[name] for row in known.items] or [fallback] * len(ids)
         try:
             columns = self.spec.columns(user_id=user, items=ids, event_time=event_time, context=shared, features=rows)
         except EventError as error:
@@ -71,9 +72,16 @@ class Columns:
         return Inputs(shared, rows, columns)
 
 
-def _check_state(features: Sequence[Feature], example: Mapping[str, Value]) -> None:
+def _of(features: Sequence[Feature], source: Source) -> list[tuple[str, Value]]:
+    """Name and default of the features from one source."""
+    return [(feature.name, feature.fallback) for feature in features if feature.source == source]
+
+
+def _check_state(features: Sequence[Feature], source: Source, example: Mapping[str, Value]) -> None:
     kinds = {str: "string", float: "number", list: "strings"}
     for feature in features:
+        if feature.source != source:
+            continue
         if feature.name not in example:
             allowed = f"with source = {feature.source!r} one of {', '.join(example)}"
             raise ConfigError(key="features.name", value=feature.name, allowed=allowed)

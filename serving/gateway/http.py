@@ -30,7 +30,8 @@ async def read_body(receive: Receive, *, limit: int, timeout_s: float) -> bytes:
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         try:
-            body = await asyncio.wait_for(_rest(receive, body, limit), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                body = await _rest(receive, body, limit)
         except TimeoutError as error:
             raise ProblemError(408, f"the body was not whole after {timeout_s:g} s") from error
     if len(body) > limit:
@@ -72,7 +73,8 @@ def key_of(scope: Scope) -> str:
 
 async def _first(receive: Receive, timeout_s: float) -> Any:
     try:
-        message = await asyncio.wait_for(receive(), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            message = await receive()
     except TimeoutError as error:
         raise ProblemError(408, f"no byte of the body came within {timeout_s:g} s") from error
     if message["type"] == "http.disconnect":

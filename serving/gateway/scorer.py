@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -156,7 +157,7 @@ class Scorer:
                     job.answer.set_result(scores)
 
     async def _predict(self, label: str, jobs: list[_Job]) -> PredictResponse:
-        inputs = {f.name: _tensor(f, [job.columns[f.name] for job in jobs]) for f in self._features}
+        inputs = {f.name: _tensor(f, jobs) for f in self._features}
         request = requests.predict(requests.spec(self._model, label=label), inputs)
         try:
             answer: PredictResponse = await self._server.predict(request, timeout=self._limit_s)
@@ -175,8 +176,12 @@ class Scorer:
                 job.answer.set_exception(error)
 
 
-def _tensor(feature: Feature, parts: Sequence[Sequence[Any]]) -> TensorProto:
-    values = parts[0] if len(parts) == 1 else [value for part in parts for value in part]
+def _tensor(feature: Feature, jobs: Sequence[_Job]) -> TensorProto:
+    parts: list[Sequence[Any]] = [job.columns[feature.name] for job in jobs]
+    if feature.kind == "string" and feature.per_slate:
+        # One value per slate: encode it once, not once per candidate.
+        return tensors.octets([value for part in parts for value in [part[0].encode()] * len(part)])
+    values = parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
     if feature.kind == "number":
         return tensors.floats(values)
     return tensors.strings(values) if feature.kind == "string" else tensors.string_lists(values)

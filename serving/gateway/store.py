@@ -35,6 +35,7 @@ POOL_S: Final = 1.0
 
 _KEEP: Final = 5_000
 _LOG: Final = logging.getLogger("everloop.gateway.store")
+_NEVER: Final[tuple[float, int, Mapping[str, Value]]] = (-1.0e9, 0, {})
 _NOBODY: Final[Mapping[str, Value]] = {}
 
 
@@ -87,7 +88,8 @@ class Store:
         if keys and not self._breaker.allows(now):
             return Features(available=False)
         try:
-            hashes = await asyncio.wait_for(self._hashes(keys), min(limit_s, self._timeout_s)) if keys else []
+            async with asyncio.timeout(min(limit_s, self._timeout_s)):
+                hashes = await self._hashes(keys) if keys else []
             found = self._features(hashes, missing, event_time, now)
         except (RedisError, OSError, TimeoutError, CorruptError) as error:
             self._breaker.failed(now)
@@ -139,16 +141,12 @@ class Store:
         self.popular = {item.decode(): float(heat) for item, heat in popular}
 
     def _missing(self, items: Sequence[str], event_time: int, now: float) -> list[str]:
-        cache, horizon = self._cache, self._cache_s * SECOND
+        cache, horizon = self._cache, round(self._cache_s * SECOND)
         if len(cache) > _KEEP:
             cache.clear()
-        oldest = now - self._cache_s
-        missing = []
-        for item in items:
-            entry = cache.get(item)
-            if entry is None or entry[0] < oldest or abs(event_time - entry[1]) > horizon:
-                missing.append(item)
-        return missing
+        oldest, low, high = now - self._cache_s, event_time - horizon, event_time + horizon
+        entries = [(item, cache.get(item, _NEVER)) for item in items]
+        return [item for item, entry in entries if entry[0] < oldest or not low <= entry[1] <= high]
 
     def _features(
         self, hashes: Sequence[Mapping[bytes, bytes]], missing: Sequence[str], event_time: int, now: float

@@ -30,7 +30,7 @@ _SWAP = sys.byteorder == "big"
 
 def strings(values: Sequence[str]) -> TensorProto:
     """A tensor string[n]."""
-    return octets([value.encode() for value in values])
+    return octets(list(map(str.encode, values)))
 
 
 def octets(values: Sequence[bytes]) -> TensorProto:
