@@ -16,6 +16,7 @@ MODULES: Final = (
     "doctor",
     "config",
     "topics",
+    "versions",
     "deadletter",
     "server",
     "bench",

@@ -204,10 +204,14 @@ class Feeder(threading.Thread):
                 return False
             case Verdict.GAP:
                 h, at = first.header, self.progress.at
-                self._set(stuck=f"gap: the next delta follows on {h.previous}, the model is at {at.sequence} of epoch {at.epoch}")
+                self._set(
+                    stuck=f"gap: the next delta follows on {h.previous}, the model is at {at.sequence} of epoch {at.epoch}"
+                )
                 return False
             case Verdict.NEWER:
-                self._set(stuck=f"epoch {first.header.epoch} begins with a base of its own, the model is of {self.progress.at.epoch}")
+                self._set(
+                    stuck=f"epoch {first.header.epoch} begins with a base of its own, the model is of {self.progress.at.epoch}"
+                )
                 return False
             case Verdict.APPLY:
                 self._apply(self._batch())
@@ -232,7 +236,9 @@ class Feeder(threading.Thread):
         answer = self._patiently(lambda: self._server.sync(self.version, values))
         before, at = self.progress.at, answer.position
         if at < before:
-            log.warning("version %s went back from %s to %s: the model server has loaded it anew", self.version, before, at)
+            log.warning(
+                "version %s went back from %s to %s: the model server has loaded it anew", self.version, before, at
+            )
             self._begin()
             return
         done = [delta for delta in batch if Position(delta.header.epoch, delta.header.sequence) <= at]
@@ -250,7 +256,9 @@ class Feeder(threading.Thread):
         """The graph left the model as it was, where the header says that the delta fits."""
         self._refusals += 1
         if self._refusals >= _STUCK_AFTER:
-            self._set(stuck=f"delta {delta.header.sequence} changes nothing on a model at {at.sequence} of epoch {at.epoch}")
+            self._set(
+                stuck=f"delta {delta.header.sequence} changes nothing on a model at {at.sequence} of epoch {at.epoch}"
+            )
         self._wake.wait(min(self._settings.retry_first_s * self._refusals, self._settings.retry_most_s))
 
     def _check(self, delta: Delta) -> None:
@@ -263,7 +271,10 @@ class Feeder(threading.Thread):
             return
         log.error(
             "version %s differs from the trainer at sequence %s: checksum %s, expected %s",
-            self.version, header.sequence, answer.values[0], header.expected,
+            self.version,
+            header.sequence,
+            answer.values[0],
+            header.expected,
         )
         self._set(failed=self.progress.failed + 1)
 

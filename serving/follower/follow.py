@@ -48,7 +48,9 @@ class Follower:
         self._kafka = kafka
         root = Path(settings.folder) if settings.folder else data / "serving"
         self.folder = root.resolve() / settings.model
-        self._base_path = f"{settings.server_folder.rstrip('/')}/{settings.model}" if settings.server_folder else str(self.folder)
+        self._base_path = (
+            f"{settings.server_folder.rstrip('/')}/{settings.model}" if settings.server_folder else str(self.folder)
+        )
         self._server = ModelServer(model_server, model=settings.model, deadlines=settings.deadlines)
         self._wake = threading.Event()
         self._stopped = threading.Event()

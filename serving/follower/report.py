@@ -36,7 +36,11 @@ class Metrics:
             registry=self.registry,
         )
         self.stage = Histogram(
-            "everloop_stage_seconds", "Duration of the stage alone", ["stage"], buckets=_FRESHNESS, registry=self.registry
+            "everloop_stage_seconds",
+            "Duration of the stage alone",
+            ["stage"],
+            buckets=_FRESHNESS,
+            registry=self.registry,
         )
         self.sync = self._histogram("sync_seconds", "One call of sync")
         self.deltas = self._counter("deltas", "Deltas applied", ["version"])

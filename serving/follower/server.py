@@ -79,7 +79,9 @@ class ModelServer:
 
     def _method(self, path: str, response: Any) -> Callable[..., Any]:
         method: Callable[..., Any] = self._channel.unary_unary(
-            path, request_serializer=lambda message: message.SerializeToString(), response_deserializer=response.FromString
+            path,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response.FromString,
         )
         return method
 

@@ -76,9 +76,7 @@ def perform(
         configure(moved(swap.sent, swap.label, swap.version))
 
 
-def _scores_of_old(
-    server: ModelServer, old: Feeder, probes: list[verify.Probe], attempts: int
-) -> verify.Scores | None:
+def _scores_of_old(server: ModelServer, old: Feeder, probes: list[verify.Probe], attempts: int) -> verify.Scores | None:
     """What live answers to the probes; None when it is broken itself: then there is nothing to compare with."""
     if old.progress.failed:
         return None
@@ -117,8 +115,12 @@ def _meet(new: Feeder, old: Feeder, timeout_s: float) -> None:
         for feeder in (new, old):
             if feeder.rule.limit != goal.sequence:
                 feeder.rule = replace(feeder.rule, limit=goal.sequence)
-        if new.progress.at >= old.progress.at and (old.progress.stuck or old.rule.frozen or old.rule.floor > old.progress.at.epoch):
+        if new.progress.at >= old.progress.at and (
+            old.progress.stuck or old.rule.frozen or old.rule.floor > old.progress.at.epoch
+        ):
             return
         time.sleep(_LOOK_S)
     if new.progress.at < old.progress.at and not old.rule.floor > old.progress.at.epoch:
-        raise UnavailableError(f"version {new.version} is at {new.progress.at}, live at {old.progress.at}: not caught up in time")
+        raise UnavailableError(
+            f"version {new.version} is at {new.progress.at}, live at {old.progress.at}: not caught up in time"
+        )

@@ -85,7 +85,9 @@ def compare(new: Scores, live: Scores, *, same_model: bool, settings: VerifySett
             f"{settings.same:g} is allowed"
         )
     if (mean := sum(apart) / len(apart)) > settings.band:
-        raise CorruptError(f"the probes' scores differ from live's by {mean:.3g} on average: {settings.band:g} is allowed")
+        raise CorruptError(
+            f"the probes' scores differ from live's by {mean:.3g} on average: {settings.band:g} is allowed"
+        )
 
 
 def _predict(server: ModelServer, version: int, request: Probe, attempts: int) -> wire.PredictResponse:

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from feedback.errors import EverloopError
 from serving.follower.follow import Follower
@@ -42,6 +42,14 @@ class Process:
         self.argv, self.log = argv, log
         self.ready: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running:
+            self.kill()
+            print(self.log.read_text()[-6000:])
 
     def start(self) -> None:
         with self.log.open("ab") as output:

@@ -40,27 +40,27 @@ def kill_again_and_again(
     """The follower dies at random moments while deltas and bases come; every checksum must hold in the end."""
     rng = random.Random(kills)
     line.base(1)
-    follower = process(topics, fast, data, server.ready["grpc_port"])
     version = 1
-    for number in range(kills):
+    with process(topics, fast, data, server.ready["grpc_port"]) as follower:
+        for number in range(kills):
+            follower.start()
+            moment = time.monotonic() + rng.uniform(0.2, 1.6)
+            while time.monotonic() < moment:
+                line.delta()
+                time.sleep(0.005)
+            if number % 3 == 1:
+                version += 1
+                line.base(version)
+            follower.kill()
         follower.start()
-        moment = time.monotonic() + rng.uniform(0.2, 1.6)
-        while time.monotonic() < moment:
-            line.delta()
-            time.sleep(0.005)
-        if number % 3 == 1:
-            version += 1
-            line.base(version)
-        follower.kill()
-    follower.start()
-    line.delta()
-    line.checksum()
-    eventually(lambda: ask.ask(version) == Position(1, line.sequence), what="the last delta applied")
-    eventually(lambda: follower.get("/ready")["ready"] and follower.get("/status")["labels"] == {"live": version})
-    line.checksum()
-    eventually(lambda: "everloop_follower_checksums_passed 1.0" in follower.get("/metrics"), what="the checksum held")
-    assert "everloop_follower_checksums_failed 0.0" in follower.get("/metrics")
-    assert follower.kill(signal.SIGTERM) == 0
+        line.delta()
+        eventually(lambda: ask.ask(version) == Position(1, line.sequence), what="the last delta applied")
+        eventually(lambda: follower.get("/status")["labels"] == {"live": version}, what="the last version live")
+        eventually(lambda: follower.get("/ready")["ready"], what="ready")
+        line.checksum()
+        eventually(lambda: "everloop_follower_checksums_passed 1.0" in follower.get("/metrics"), what="the checksum held")
+        assert "everloop_follower_checksums_failed 0.0" in follower.get("/metrics")
+        assert follower.kill(signal.SIGTERM) == 0
 
 
 def test_a_follower_killed_again_and_again_leaves_no_gap_and_no_repeat(
