@@ -1,14 +1,18 @@
 """A loaded SavedModel: its signatures and a way to run its graph from many threads at once.
 
-Loaded with the v1 loader into a session of its own and run through session callables, never through
-`tf.saved_model.load` (refuses models that the official server serves) nor `Session.run` with a feed (refuses shapes that
-the official server accepts). Operations run in the caller's thread unless told otherwise: the server's request threads
-are the parallelism, a request is not handed from thread to thread, and loading a version beside does not queue behind or
-before requests in one shared pool.
+Loaded as the official server's C++ loader does it, step by step: import the graph, restore, initialise, in a TensorFlow 1
+session of its own. Not by `tf.saved_model.load`, which refuses models that the official server serves, and not by the v1
+Python loader either, which makes a Python object of every operation: that holds the interpreter's lock for as long as a
+large graph takes, while requests wait. Run through session callables, never `Session.run` with a feed, which refuses shapes
+that the official server accepts.
+
+Operations run in the caller's thread unless told otherwise: the server's request threads are the parallelism, a request is
+not handed from thread to thread, and loading a version beside does not queue behind or before requests in one shared pool.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import re
@@ -19,12 +23,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2, saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow.python.client import pywrap_tf_session as c_api
 
 from serving.model_server.faults import Code, ServingError, missing
 from serving.model_server.tensors import Array
 
 DEFAULT_SIGNATURE = "serving_default"
+INIT_SIGNATURE = "__saved_model_init_op"
+_INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_ASSETS_COLLECTION = "saved_model_assets"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +75,50 @@ class Bundle:
         Raises:
             ServingError: the directory is incomplete or damaged, or its initialisation fails.
         """
-        check_complete(path, tags)
-        graph = tf.Graph()
         self.path = path
-        self._session = tf.compat.v1.Session(graph=graph, config=_session_config(parallelism or Parallelism()))
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
+        self._making = threading.Lock()
+        meta_graph = check_complete(path, tags)
+        graph = tf.Graph()
         try:
-            with graph.as_default():
-                self.meta_graph = tf.compat.v1.saved_model.loader.load(self._session, list(tags), path)
+            _import_graph(graph, meta_graph.graph_def)
+            self._session = tf.compat.v1.Session(graph=graph, config=_session_config(parallelism or Parallelism()))
+        except tf.errors.OpError as error:
+            raise translated(error) from error
+        try:
+            self._restore(meta_graph)
         except tf.errors.OpError as error:
             self._session.close()
             raise translated(error) from error
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            self._session.close()
-            raise ServingError(Code.INVALID_ARGUMENT, f"Cannot load the SavedModel at {path}: {error}") from error
         self.signatures: dict[str, Signature] = {
-            name: _signature(name, definition) for name, definition in self.meta_graph.signature_def.items()
+            name: _signature(name, definition) for name, definition in meta_graph.signature_def.items()
         }
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
-        self._making = threading.Lock()
+        self._prepare()
+
+    def _restore(self, meta_graph: Any) -> None:
+        """Restore the variables, then run the initialisation, as far as the model has them."""
+        assets = asset_feeds(meta_graph, self.path)
+        if meta_graph.HasField("saver_def"):
+            prefix = tf.io.gfile.join(self.path, "variables", "variables")
+            saver = meta_graph.saver_def
+            self._run_target(saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets})
+        init = init_operation(meta_graph)
+        if init:
+            self._run_target(init, assets)
+
+    def _run_target(self, operation: str, feeds: Mapping[str, str]) -> None:
+        options = config_pb2.CallableOptions(feed=list(feeds), target=[operation])
+        self._session._make_callable_from_options(options)(
+            *(np.array(value.encode(), dtype=object) for value in feeds.values())
+        )
+
+    def _prepare(self) -> None:
+        """Optimise every signature's graph now, so that its first request does not wait for that."""
+        for signature in self.signatures.values():
+            if not signature.outputs or signature.name == INIT_SIGNATURE:
+                continue
+            with contextlib.suppress(ServingError):  # a signature that cannot be run says so when it is asked
+                self._make(tuple(signature.inputs.values()), tuple(signature.outputs.values()))
 
     def run(self, feeds: tuple[str, ...], arrays: Sequence[Array], fetches: tuple[str, ...]) -> list[Array]:
         """Run the graph once.
@@ -129,6 +163,40 @@ def _session_config(parallelism: Parallelism) -> Any:
     return config
 
 
+def _import_graph(graph: tf.Graph, graph_def: Any) -> None:
+    """Import a GraphDef without making Python objects of its operations."""
+    options = c_api.TF_NewImportGraphDefOptions()
+    serialized = c_api.TF_NewBufferFromString(graph_def.SerializeToString())
+    try:
+        with graph._c_graph.get() as c_graph:
+            c_api.TF_DeleteImportGraphDefResults(c_api.TF_GraphImportGraphDefWithResults(c_graph, serialized, options))
+    finally:
+        c_api.TF_DeleteBuffer(serialized)
+        c_api.TF_DeleteImportGraphDefOptions(options)
+
+
+def init_operation(meta_graph: Any) -> str:
+    """The operation that initialises tables and the like; empty where there is none."""
+    if INIT_SIGNATURE in meta_graph.signature_def:
+        return str(meta_graph.signature_def[INIT_SIGNATURE].outputs[INIT_SIGNATURE].name)
+    for collection in _INIT_COLLECTIONS:
+        names = meta_graph.collection_def[collection].node_list.value if collection in meta_graph.collection_def else []
+        if names:
+            return str(names[0])
+    return ""
+
+
+def asset_feeds(meta_graph: Any, path: str) -> dict[str, str]:
+    """Tensor name → file, for the files that the model brings."""
+    assets = list(meta_graph.asset_file_def)
+    if not assets and _ASSETS_COLLECTION in meta_graph.collection_def:
+        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
+            asset = meta_graph_pb2.AssetFileDef()
+            packed.Unpack(asset)
+            assets.append(asset)
+    return {asset.tensor_info.name: tf.io.gfile.join(path, "assets", asset.filename) for asset in assets}
+
+
 def _signature(name: str, definition: Any) -> Signature:
     return Signature(
         name,
@@ -156,8 +224,8 @@ def translated(error: tf.errors.OpError) -> ServingError:
     return ServingError(Code(code) if 0 < code <= Code.UNAUTHENTICATED else Code.UNKNOWN, text)
 
 
-def check_complete(path: str, tags: Sequence[str]) -> None:
-    """Refuse a directory that is still being written.
+def check_complete(path: str, tags: Sequence[str]) -> Any:
+    """The MetaGraphDef with those tags; a directory that is still being written is refused.
 
     The official loader serves a model whose variables have not arrived yet, and unloads the good version before it. Here
     the graph, the index and every shard must be there.
@@ -168,18 +236,16 @@ def check_complete(path: str, tags: Sequence[str]) -> None:
     meta_graph = _meta_graph(path, tags)
     prefix = tf.io.gfile.join(path, "variables", "variables")
     if not meta_graph.HasField("saver_def"):
-        return
+        return meta_graph
     if not tf.io.gfile.exists(prefix + ".index"):
         raise missing(f"Could not find the variables of the SavedModel: {prefix}.index; No such file or directory")
-    shards = {
-        tf.io.gfile.basename(name) if hasattr(tf.io.gfile, "basename") else name.rsplit("/", 1)[-1]
-        for name in tf.io.gfile.glob(prefix + ".data-*")
-    }
+    shards = {name.rsplit("/", 1)[-1] for name in tf.io.gfile.glob(prefix + ".data-*")}
     counts = {int(match[1]) for name in shards if (match := re.fullmatch(r"variables\.data-\d{5}-of-(\d{5})", name))}
     for shard in range(max(counts, default=1)):
         name = f"variables.data-{shard:05d}-of-{max(counts, default=1):05d}"
         if name not in shards:
             raise missing(f"{tf.io.gfile.join(path, 'variables', name)}; No such file or directory")
+    return meta_graph
 
 
 def _meta_graph(path: str, tags: Sequence[str]) -> Any:

@@ -24,6 +24,10 @@ from serving.model_server.server import Server
 FAILED = 255
 """Exit status of every failure to start, as the official binary has it."""
 
+SWITCH_S = 0.0005
+"""Seconds that a thread may keep the interpreter to itself while another waits: a tenth of Python's default, because the
+other may be a request, and the one a version that loads."""
+
 log = logging.getLogger("everloop.model_server")
 
 
@@ -47,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(usage(), file=sys.stderr)
         return FAILED
     _end_at_signals()
+    sys.setswitchinterval(SWITCH_S)
     try:
         uvloop.run(_serve(flags))
         return 0

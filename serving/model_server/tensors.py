@@ -42,6 +42,7 @@ _BITS16 = frozenset({types_pb2.DT_HALF, types_pb2.DT_BFLOAT16})
 _COMPLEX = {types_pb2.DT_COMPLEX64: np.float32, types_pb2.DT_COMPLEX128: np.float64}
 _WIDE: dict[str, Any] = {"int_val": np.int32}
 _NUMPY: dict[int, Any] = {number: tf.dtypes.as_dtype(number).as_numpy_dtype for number in _FIELDS}
+_NUMBERS: dict[Any, int] = {np.dtype(kind): number for number, kind in _NUMPY.items()}
 
 
 class TensorError(ValueError):
@@ -139,7 +140,7 @@ def _varint_strings(content: bytes, size: int) -> list[bytes]:
 
 def encode_into(proto: Any, array: Array, *, as_content: bool = False) -> None:
     """Write an array into an empty TensorProto: typed fields, or `tensor_content` where asked and possible."""
-    number = tf.dtypes.as_dtype(array.dtype).as_datatype_enum if array.dtype != object else _STRING
+    number = _NUMBERS.get(array.dtype) or tf.dtypes.as_dtype(array.dtype).as_datatype_enum
     shape = proto.tensor_shape
     for size in array.shape:
         shape.dim.add().size = size

@@ -162,8 +162,23 @@ class TestTensors:
     @pytest.mark.parametrize("as_content", [False, True])
     @pytest.mark.parametrize(
         "kind",
-        ["float32", "float64", "int32", "int16", "int8", "uint8", "uint16", "int64", "uint32", "uint64", "bool"]
-        + ["float16", "bfloat16", "complex64", "complex128"],
+        [
+            "float32",
+            "float64",
+            "int32",
+            "int16",
+            "int8",
+            "uint8",
+            "uint16",
+            "int64",
+            "uint32",
+            "uint64",
+            "bool",
+            "float16",
+            "bfloat16",
+            "complex64",
+            "complex128",
+        ],
     )
     def test_every_type_comes_back(self, kind: str, as_content: bool) -> None:
         array = np.array([[0, 1], [1, 0]]).astype(tf.dtypes.as_dtype(kind).as_numpy_dtype)
