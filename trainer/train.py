@@ -34,6 +34,9 @@ from trainer.steps import Steps
 from trainer.validate import Validation
 from trainer.versions import VersionStore
 
+_IDLE = 10
+"""Where nothing was learned, checkpoints are so many times rarer: they only save reading progress records again."""
+
 
 class Trainer:
     """One model line that learns from the samples topic. Construct, `start`, `turn` until told otherwise, `stop`."""
@@ -81,6 +84,7 @@ class Trainer:
         self._probation: list[tuple[Manifest, int]] = []
         self._cut_steps = 0
         self._exporting: Future[Any] | None = None
+        self._saved_step = self._version_step = 0
         self._looked = 0.0
         self.shown: dict[str, Any] = {}
         """What `/status` shows: made by the thread that learns, about once a second."""
@@ -186,18 +190,19 @@ class Trainer:
         state = still(self.loop, self.steps.offsets, control_time=self.control_time)
         # Steps that took nothing in are in this state, and need not be carried by a delta.
         self.loop.pending = []
+        self._last_checkpoint, self._saved_step = time.monotonic(), self.loop.learner.step
         self.show.pause_s.observe(time.monotonic() - begun)
         return state
 
     def save(self) -> None:
         """Write a checkpoint of the state as it is, in the background; call right behind `cut`."""
-        self._last_checkpoint = time.monotonic()
         state = self.still()
         self.releases.submit(lambda: self.releases.checkpoint(state))
 
     def release_version(self, **event: Any) -> Manifest:
         """Export a version of the state as it is, now, and wait for it."""
         state, number = self.still(), self.store.next()
+        self._last_version, self._version_step = time.monotonic(), self.loop.learner.step
         manifest: Manifest = self.releases.submit(lambda: self.releases.version(state, number)).result()
         self.exported(manifest, state.slates, **event)
         return manifest
@@ -394,15 +399,17 @@ class Trainer:
             self.exported(*exporting.result())
             self.releases.submit(self._retire)
             return
-        if now - self._last_version >= settings.versions.every_s:
+        step = self.loop.learner.step
+        if now - self._last_version >= settings.versions.every_s and step > self._version_step:
             self._version()
-        elif now - self._last_checkpoint >= settings.checkpoints.every_s:
+        elif now - self._last_checkpoint >= settings.checkpoints.every_s * (1 if step > self._saved_step else _IDLE):
             self.cut()
             self.save()
 
     def _version(self) -> None:
-        self._last_version = self._last_checkpoint = time.monotonic()
+        self._last_version = time.monotonic()
         self.cut()
+        self._version_step = self.loop.learner.step
         state, number = self.still(), self.store.next()
 
         self._exporting = self.releases.submit(lambda: (self.releases.version(state, number), state.slates))

@@ -1,4 +1,4 @@
-"""A trainer as a process of its own, with the learner that needs no TensorFlow: `python -m tests.trainer.loop.process JSON`."""
+"""A trainer as a process of its own, by default with the learner that needs no TensorFlow: `python -m tests.trainer.loop.process JSON`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from trainer.settings import TrainerSettings
 
 
 def main(text: str) -> int:
-    """Run with what the JSON says: bootstrap, namespace, partitions, data, settings."""
+    """Run with what the JSON says: bootstrap, namespace, partitions, data, settings, tensorflow."""
     told: dict[str, Any] = json.loads(text)
     kafka = KafkaSettings(bootstrap=told["bootstrap"], namespace=told["namespace"], partitions=told["partitions"])
     settings = msgspec.convert(told["settings"], TrainerSettings)
-    return run(kafka=kafka, features=FEATURES, settings=settings, data=Path(told["data"]), make=FakeLearner)
+    make = None if told.get("tensorflow") else FakeLearner
+    return run(kafka=kafka, features=FEATURES, settings=settings, data=Path(told["data"]), make=make)
 
 
 if __name__ == "__main__":
