@@ -125,7 +125,7 @@ class App:
 
         async def ready(_: Request) -> Response:
             found = self._status()
-            full = found.spool["waiting_bytes"] >= found.spool["max_bytes"]
+            full = bool(found.spool["full"])
             return _json({"status": "spool_full" if full else "ok", "breakers": found.breakers}, 503 if full else 200)
 
         async def status(request: Request) -> Response:

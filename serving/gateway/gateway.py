@@ -102,6 +102,10 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._watch.stop)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close connections and files (all there is to do for a gateway that was never started)."""
         await self._scorer.close()
         await self.store.close()
         self.spool.close()
@@ -126,6 +130,7 @@ class Gateway:
             spool={
                 "waiting_bytes": spool.waiting,
                 "max_bytes": self._settings.spool.max_bytes,
+                "full": spool.full,
                 "waiting_s": self.sender.waiting_s(self._loop.time()),
                 "sent": self.sender.sent,
                 "unlogged": last.unlogged,

@@ -84,10 +84,10 @@ class PolicySettings:
 class BudgetSettings:
     """Time that a request may take, and when a part that fails is left alone."""
 
-    request_s: Positive = 0.25
-    """All of a recommend request; what is left bounds each step. Default 0.25 s."""
-    model_s: Positive = 0.15
-    """One Predict call. Default 0.15 s."""
+    request_s: Positive = 0.5
+    """All of a recommend request; what is left bounds each step. Default 0.5 s."""
+    model_s: Positive = 0.3
+    """One Predict call. Default 0.3 s."""
     failures: Count = 5
     """Failures in a row after which a breaker opens. Default 5."""
     cooldown_s: Positive = 1.0

@@ -49,6 +49,8 @@ class Spool:
         self._file = self._open(base)
         self._old: tuple[int, int] | None = None
         self.synced = self.end
+        self.full = False
+        """Whether the last append found no room."""
         self.on_append: Callable[[], object] = _nothing
         self._drop_acknowledged()
 
@@ -68,7 +70,8 @@ class Spool:
             allowed = f"at most {MAX_RECORD} bytes"
             raise EventError("too_large", field="event", value=len(key) + len(value), allowed=allowed)
         data = frame(topic, partition, key, value)
-        if self.waiting + len(data) > self._max:
+        self.full = self.waiting + len(data) > self._max
+        if self.full:
             raise BufferFullError(f"spool: {self.waiting} bytes wait for Kafka: at most {self._max} may")
         if self.end - self._bases[-1] >= self._segment:
             self._roll()
@@ -99,6 +102,7 @@ class Spool:
     def acknowledge(self, position: int) -> None:
         """Remember that Kafka has everything before `position`; delete the files that hold nothing else."""
         self.acknowledged = position
+        self.full = False
         os.pwrite(self._mark, _MARK.pack(position, crc32(position.to_bytes(8, "little"))), 0)
         self._drop_acknowledged()
 
