@@ -27,6 +27,7 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.outcomes import Collector
 from serving.gateway.policies.choose import choose
 from serving.gateway.recommend import Recommender
+from serving.gateway.rpc import Rpc
 from serving.gateway.scorer import Scorer
 from serving.gateway.sender import OUTCOME, PREDICTION, Sender
 from serving.gateway.settings import GatewaySettings
@@ -70,6 +71,8 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(kafka, settings.model, self._on_delta)
         self._tasks: list[asyncio.Task[None]] = []
+        self._rpc: Rpc | None = None
+        self.grpc_port = 0
         self.recommender = self._recommender()
         self.collector = Collector(
             self.spool, self.metrics, partitions=kafka.partitions, max_future_s=settings.max_future_s
@@ -84,8 +87,13 @@ class Gateway:
             status=self.status,
         )
 
-    def start(self) -> None:
-        """Start what runs in the background."""
+    async def start(self) -> None:
+        """Start what runs in the background, and the gRPC twin where it is configured."""
+        if self._settings.grpc_port >= 0:
+            self._rpc = Rpc(
+                self._settings.http, access=self.access, recommender=self.recommender, collector=self.collector
+            )
+            self.grpc_port = await self._rpc.start(self._settings.grpc_port)
         work: list[Coroutine[Any, Any, None]] = [self.sender.run(), self.store.watch_pools()]
         if self._settings.ticks:
             work.append(self._tick())
@@ -96,6 +104,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Give Kafka a moment to take what is left, then stop; what is still left waits on disk."""
+        if self._rpc:
+            await self._rpc.stop()
         if not await self.sender.flushed(self._settings.spool.flush_s):
             _LOG.warning("spool: %d bytes wait for the next start", self.spool.waiting)
         for task in self._tasks:

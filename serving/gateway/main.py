@@ -86,12 +86,14 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
-    gateway.start()
+    await gateway.start()
     _spare_collections()
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     ready = {"event": "ready", "part": "gateway", "http_port": listening.getsockname()[1]}
+    if gateway.grpc_port:
+        ready["grpc_port"] = gateway.grpc_port
     print(json.dumps(ready), flush=True)
     await serving
     await gateway.stop()

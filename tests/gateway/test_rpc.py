@@ -1,0 +1,83 @@
+"""The gRPC twin says what HTTP says."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+import pytest
+
+from feedback.events import Outcome, Prediction
+from serving.gateway.access import digest
+from serving.gateway.rpc import GatewayStub, Rpc
+from serving.gateway.settings import GatewaySettings, HttpSettings, KeySettings
+from serving.protocol import gateway_pb2 as pb
+from tests.gateway.house import House, at_home
+
+
+def texts(*values: str) -> pb.Value:
+    return pb.Value(texts=pb.Value.Strings(values=values))
+
+
+def test_recommend_answers_as_http_does_and_outcomes_stream() -> None:
+    async def visit(house: House) -> None:
+        gateway = house.gateway
+        rpc = Rpc(HttpSettings(), access=gateway.access, recommender=gateway.recommender, collector=gateway.collector)
+        port = await rpc.start(0)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = GatewayStub(channel)
+            features = {"age": pb.Value(number=2.5), "topics": texts("a", "b")}
+            request = pb.RecommendRequest(
+                user="anna",
+                context={"device": pb.Value(text="phone")},
+                candidates=[pb.Candidate(id="i1"), pb.Candidate(id="i9", features=features)],
+                count=1,
+                event_time=5,
+                request_id="mine",
+            )
+            answer = await stub.recommend(request, timeout=30)
+            assert (answer.request_id, [item.id for item in answer.items], answer.model.version) == ("mine", ["i9"], 7)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.recommend(pb.RecommendRequest(user=""), timeout=30)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert str(caught.value.details()).startswith("user: ")
+            call = stub.outcomes(timeout=30)
+            verdicts = []
+            for kind in ("click", "Click!", "dwell"):
+                await call.write(pb.Outcome(request_id="mine", item_id="i9", kind=kind, event_id=f"e-{kind}"))
+                verdicts.append(await call.read())
+            await call.done_writing()
+            assert [(v.accepted, v.field) for v in verdicts] == [(True, ""), (False, "kind"), (True, "")]
+        await rpc.stop()
+        prediction, click, dwell = house.logged()
+        assert isinstance(prediction, Prediction)
+        assert isinstance(click, Outcome)
+        assert prediction.features["topics"] == [["a", "b"]]
+        assert (prediction.context["device"], prediction.event_time) == ("phone", 5)
+        assert (click.kind, click.value, getattr(dwell, "event_id", "")) == ("click", 1.0, "e-dwell")
+
+    at_home(visit)
+
+
+def test_keys_hold_for_grpc_too() -> None:
+    async def visit(house: House) -> None:
+        gateway = house.gateway
+        rpc = Rpc(HttpSettings(), access=gateway.access, recommender=gateway.recommender, collector=gateway.collector)
+        port = await rpc.start(0)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = GatewayStub(channel)
+            request = pb.RecommendRequest(user="anna", candidates=[pb.Candidate(id="i1")])
+            for metadata, code in (((), "UNAUTHENTICATED"), ((("x-api-key", "letmein"),), "OK")):
+                try:
+                    found = "OK" if await stub.recommend(request, timeout=30, metadata=metadata) else ""
+                except grpc.aio.AioRpcError as error:
+                    found = error.code().name
+                assert found == code
+            call = stub.outcomes(timeout=30, metadata=(("x-api-key", "letmein"),))
+            await call.write(pb.Outcome(request_id="r", item_id="i", kind="click"))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        await rpc.stop()
+
+    at_home(visit, GatewaySettings(keys=(KeySettings(name="k", sha256=digest("letmein"), scopes=("recommend",)),)))
