@@ -105,9 +105,9 @@ class Engine(ConsumerRebalanceListener):
         while not self._stopping:
             generation = self._generation
             data = await self.consumer.getmany(timeout_ms=100, max_records=settings.max_records)
-            if generation != self._generation or self._stopping:
-                continue
-            if data:
+            if generation != self._generation:
+                self._again(data)
+            elif data and not self._stopping:
                 await self._round(data, generation)
                 await asyncio.sleep(settings.pause_s)
 
@@ -124,6 +124,7 @@ class Engine(ConsumerRebalanceListener):
             return
         async with part.lock:
             if not part.ready or generation != self._generation:
+                self._again(records)
                 return
             predictions, outcomes = part.inputs
             try:
@@ -136,6 +137,13 @@ class Engine(ConsumerRebalanceListener):
                 return
             self.tell(part, out)
             self._balance(part)
+
+    def _again(self, data: Iterable[TopicPartition]) -> None:
+        """Let records that came during a rebalance be read again: they may have been fetched after their partition was sought."""
+        for partition in data:
+            part = self.parts.get(partition.partition)
+            if part is not None and part.ready and partition in self.consumer.assignment():
+                self.consumer.seek(partition, part.positions()[partition])
 
     # Rebalances. aiokafka swallows what these raise: the work is done in tasks whose failure ends the process.
 
@@ -181,7 +189,7 @@ class Engine(ConsumerRebalanceListener):
                 await part.open()
             if generation != self._generation:
                 return
-            for partition, offset in (await part.positions()).items():
+            for partition, offset in part.positions().items():
                 self.consumer.seek(partition, offset)
             self.consumer.resume(*part.inputs)
         self._opening.pop(part.number, None)
@@ -190,7 +198,7 @@ class Engine(ConsumerRebalanceListener):
 
     async def _current(self, part: Partition) -> bool:
         """Whether nobody has committed for this partition since we did."""
-        positions = await part.positions()
+        positions = part.positions()
         committed = {partition: await self.consumer.committed(partition) or 0 for partition in positions}
         return committed == positions
 

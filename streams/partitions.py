@@ -81,7 +81,7 @@ class Partition:
         if producer is not None:
             await producer.stop()
 
-    async def positions(self) -> dict[TopicPartition, int]:
+    def positions(self) -> dict[TopicPartition, int]:
         """Where to go on reading: what the state was committed with."""
         assert self.join is not None
         return {self._predictions: self.join.predictions.offset, self._outcomes: self.join.outcomes.offset}
