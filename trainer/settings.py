@@ -24,8 +24,8 @@ Kind = Literal["linear", "fm", "deepfm", "dcn"]
 class FtrlSettings:
     """FTRL-proximal for the linear weights, per coordinate."""
 
-    alpha: Positive = 0.1
-    """Learning rate. Default 0.1."""
+    alpha: Positive = 0.2
+    """Learning rate. Default 0.2."""
     beta: Positive = 1.0
     """Damps the first steps of a weight. Default 1."""
     l1: NonNegative = 0.0
@@ -52,8 +52,8 @@ class AdagradSettings:
 class AdamSettings:
     """Adam for the dense part, on the gradient's mean over the step."""
 
-    rate: Positive = 0.001
-    """Learning rate. Default 0.001."""
+    rate: Positive = 0.003
+    """Learning rate. Default 0.003."""
     beta1: Share = 0.9
     """Decay of the mean. Default 0.9."""
     beta2: Share = 0.999

@@ -100,12 +100,12 @@ class Slots:
         """Look at the next `sweep_rows` slots and take back those unseen for too long; answers the keys that owned them."""
         if not self._expires or self.next == self.reserved:
             return np.empty(0, np.int64)
-        start = self.hand if self.hand < self.next else self.reserved
+        start = min(self.hand, self.next)
         stop = min(start + self.settings.sweep_rows, self.next)
-        self.hand = stop
-        unseen = self._unseen_us[self.fields[start:stop]]
-        old = (unseen > 0) & (time - self.seen[start:stop] > unseen) & (self.keys[start:stop] != NO_KEY)
-        slots = np.flatnonzero(old) + start
+        behind = min(self.reserved + self.settings.sweep_rows - (stop - start), start)
+        parts = [self._unseen(start, stop, time), self._unseen(self.reserved, behind, time)]
+        self.hand = behind if behind > self.reserved else stop
+        slots = np.concatenate(parts)
         if not len(slots):
             return np.empty(0, np.int64)
         gone = self.keys[slots]
@@ -114,6 +114,13 @@ class Slots:
         self.born[slots] = False
         self.resting.append(Resting(time, sequence, slots.astype(np.int32)))
         return gone
+
+    def _unseen(self, start: int, stop: int, time: int) -> Array:
+        """Slots of [start, stop) whose keys were unseen for longer than their field allows."""
+        unseen = self._unseen_us[self.fields[start:stop]]
+        old = (unseen > 0) & (time - self.seen[start:stop] > unseen) & (self.keys[start:stop] != NO_KEY)
+        found: Array = np.flatnonzero(old) + start
+        return found
 
     def take(self) -> tuple[Array, Array, Array]:
         """What serving must hear: keys removed, keys admitted and their slots; then the count begins anew."""

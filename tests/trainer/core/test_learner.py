@@ -38,7 +38,7 @@ def test_two_learners_give_the_same_bytes() -> None:
     models = [learner(slots=SLOTS, heads=2) for _ in range(2)]
     for seed in range(40):
         scores = [model.learn(batch(seed, 200, time_s=seed)) for model in models]
-        np.testing.assert_array_equal(*scores)
+        np.testing.assert_array_equal(scores[0], scores[1])
         if seed % 3 == 0:
             first, second = (model.take_delta() for model in models)
             assert first == second

@@ -41,7 +41,8 @@ def by_hand(snapshot: Snapshot, rows: Batch, slots: list[Array]) -> Array:
                 embeddings += [pooled[1:]] if table.dim else []
         total += _deep(snapshot, embeddings, number[row], dense)
         logits.append(total)
-    return 1.0 / (1.0 + np.exp(-np.array(logits)))
+    scores: Array = 1.0 / (1.0 + np.exp(-np.array(logits)))
+    return scores
 
 
 def _ends(table: Any, columns: int) -> list[int]:

@@ -25,7 +25,13 @@ def table(*admissions: Admission) -> Table:
 
 
 def slots(*admissions: Admission, **given: Any) -> Slots:
-    wanted = {"capacity": 8, "rest_s": REST_S, "rest_sequences": 2, "sweep_rows": 16, "counts": "exact"} | given
+    wanted: dict[str, Any] = {
+        "capacity": 8,
+        "rest_s": REST_S,
+        "rest_sequences": 2,
+        "sweep_rows": 16,
+        "counts": "exact",
+    } | given
     return Slots(table(*admissions), SlotSettings(**wanted))
 
 
@@ -93,6 +99,14 @@ def test_a_key_unseen_for_its_field_s_time_gives_its_slot_back() -> None:
     assert set(known) == {3, 4}
 
 
+def test_old_keys_are_found_however_fast_new_ones_come() -> None:
+    owned = slots(Admission(unseen_s=10), Admission(unseen_s=10), sweep_rows=8)
+    known: dict[int, int] = {}
+    for step in range(100):
+        see(owned, [4 * step, 4 * step + 1, 4 * step + 2], time=step * SECOND, sequence=step, known=known)
+    assert len(known) < 100 and owned.next < 150
+
+
 def test_a_key_is_admitted_at_its_field_s_number_of_sightings() -> None:
     owned = slots(Admission(sightings=3), Admission())
     known: dict[int, int] = {}
@@ -114,7 +128,8 @@ def test_capacity_doubles_and_nothing_is_lost() -> None:
 def test_a_restored_copy_goes_on_like_the_original() -> None:
     admissions = Admission(sightings=2, unseen_s=8), Admission(unseen_s=4)
     random = np.random.default_rng(1)
-    original, known = slots(*admissions), {}
+    original = slots(*admissions)
+    known: dict[int, int] = {}
     for step in range(60):
         see(original, random.integers(0, 40, 6).tolist(), time=step * SECOND, sequence=step, known=known)
     copy, copied = slots(*admissions), dict(known)

@@ -1,0 +1,70 @@
+"""Samples become columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from feedback.events import NEGATIVE, POSITIVE, Sample
+from feedback.features import Feature, FeatureSpec
+from trainer.batch import batch_of, padded
+from trainer.progressive import auc, joined, log_loss, steps
+
+SPEC = FeatureSpec(
+    features=(
+        Feature(name="user", source="user"),
+        Feature(name="item", source="item"),
+        Feature(name="topics", source="candidate", kind="strings"),
+        Feature(name="ctr", source="item_state", kind="number"),
+        Feature(name="hour", source="hour"),
+    )
+)
+
+
+def sample(user: str, items: list[str], **given: object) -> Sample:
+    return Sample(
+        sample_id=f"{user}-0",
+        request_id=user,
+        user_id=user,
+        event_time=3_600_000_000 * 5,
+        settle_time=0,
+        label_policy="click",
+        emissions=[POSITIVE] + [NEGATIVE] * (len(items) - 1),
+        positions=list(range(len(items))),
+        items=items,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def test_samples_are_joined_in_order_and_padded_to_the_longest_list() -> None:
+    first = sample("ann", ["a", "b"], features={"topics": [["x", "y"], []], "ctr": [0.5, 1]})
+    second = sample("bob", ["c"], weights=[2.0])
+    batch = batch_of(SPEC, [first, second])
+    assert batch.columns["user"].tolist() == ["ann", "ann", "bob"]
+    assert batch.columns["topics"].tolist() == [["x", "y"], ["", ""], ["", ""]]
+    assert batch.columns["ctr"].tolist() == [0.5, 1.0, 0.0] and batch.columns["ctr"].dtype == np.float32
+    assert batch.columns["hour"].tolist() == ["5"] * 3
+    assert batch.emissions.tolist() == [1, 0, 1]
+    assert batch.weights.tolist() == [1.0, 1.0, 2.0]
+    assert batch.positions.tolist() == [0, 1, 0]
+    assert (len(batch), batch.event_time) == (3, first.event_time)
+
+
+def test_no_lists_at_all_are_one_empty_column() -> None:
+    assert padded([[], []]).tolist() == [[""], [""]]
+
+
+def test_steps_are_whole_slates() -> None:
+    slates = [batch_of(SPEC, [sample(str(i), ["a", "b", "c"])]) for i in range(5)]
+    assert [len(step) for step in steps(slates, 5)] == [6, 6, 3]
+    assert joined(slates).columns["user"].tolist() == [str(i) for i in range(5) for _ in range(3)]
+
+
+def test_auc_counts_pairs_and_halves_ties() -> None:
+    random = np.random.default_rng(0)
+    scores, labels = random.integers(0, 20, 300) / 20, random.random(300) < 0.3
+    pairs = scores[labels][:, None] - scores[~labels][None, :]
+    assert auc(scores, labels) == np.mean((pairs > 0) + 0.5 * (pairs == 0))
+
+
+def test_log_loss_is_finite_at_certainty() -> None:
+    assert log_loss(np.array([0.0, 1.0]), np.array([True, False])) < 20
