@@ -7,11 +7,17 @@ from typing import Any, Final
 from everloop.demo import toml
 from everloop.logs.mapping import Mapping
 from feedback.features import Feature
+from serving.gateway.settings import SlateSettings
 
 PACE: Final[dict[str, Any]] = {
     # A version every few seconds: far more often than a loop needs that lives by deltas, so that swaps can be watched.
     "trainer.versions.every_s": 4.0,
     "trainer.checkpoints.every_s": 10.0,
+    # Small steps: a log of 100,000 rows is soon over.
+    "trainer.steps.examples": 100,
+    # On two cores that also start TensorFlow for each version, a score may take a while; better than a fallback.
+    "gateway.budget.request_s": 3.0,
+    "gateway.budget.model_s": 2.5,
     # The replayer's ticks carry the log's time; the gateway's would carry the wall's.
     "gateway.ticks": False,
     "kafka.partitions": 4,
@@ -19,24 +25,27 @@ PACE: Final[dict[str, Any]] = {
 """What holds for every demo."""
 
 
-def settings(mapping: Mapping) -> dict[str, Any]:
-    """All settings that differ from the defaults, by dotted key as in everloop.toml."""
+def base(mapping: Mapping) -> dict[str, Any]:
+    """What a loop over a log needs to be told, demo or not: its features, windows and labels, by dotted key."""
     return {
-        **PACE,
         "streams.join.window_s": mapping.window_s,
         "streams.join.lateness_s": mapping.lateness_s,
         "streams.labels.positive": mapping.positive,
         "trainer.model.crosses": list(mapping.crosses),
-        "gateway.slate.max_count": mapping.slate.most if mapping.slate.most > 200 else 200,
+        "gateway.slate.max_count": max(mapping.slate.most, SlateSettings().max_count),
         **mapping.loop,
         "features": [_feature(each) for each in mapping.features()],
     }
 
 
-def written(mapping: Mapping) -> str:
-    """The same as the text of an everloop.toml."""
-    head = f"# Written by `everloop demo` for the log {mapping.name}; start the same loop again with `everloop up`.\n\n"
-    return head + toml.text(toml.tree(settings(mapping))) + "\n"
+def settings(mapping: Mapping) -> dict[str, Any]:
+    """The same with the demo's pace; a mapping's own settings overrule it."""
+    return PACE | base(mapping)
+
+
+def written(dotted: dict[str, Any], head: str) -> str:
+    """Settings as the text of an everloop.toml."""
+    return f"# {head}\n\n" + toml.text(toml.tree(dotted)) + "\n"
 
 
 def _feature(feature: Feature) -> dict[str, Any]:

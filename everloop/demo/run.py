@@ -132,7 +132,9 @@ class _Demo:
     def run(self) -> Happened:
         """Start, replay, wait, collect."""
         file = self.folders.root / "everloop.toml"
-        file.write_text(profile.written(self.log.mapping), encoding="utf-8")
+        mapping = self.log.mapping
+        head = f"Written by `everloop demo` for the log {mapping.name}."
+        file.write_text(profile.written(profile.settings(mapping), head), encoding="utf-8")
         session = open_session(self.folders.root, file)
         self.shows.say(f"starting every part in {self.folders.root}")
         with running(session, tell=self._tell) as supervisor:

@@ -17,7 +17,7 @@ from feedback.errors import UsageError
 def test_the_profile_of_each_shipped_mapping_is_a_right_configuration(name: str, tmp_path: Path) -> None:
     mapping = load_mapping(shipped()[name])
     file = tmp_path / "everloop.toml"
-    file.write_text(profile.written(mapping))
+    file.write_text(profile.written(profile.settings(mapping), "Made by a test."))
     config = load(file, environ={}).config
     assert config.streams.join.window_s == mapping.window_s
     assert config.streams.join.lateness_s == mapping.lateness_s
