@@ -41,7 +41,7 @@ def prediction(
     n = len(items)
     return Prediction(
         request_id=RequestId(request),
-        user_id=UserId("u" + request),
+        user_id=UserId(("u" + request)[:256]),
         event_time=START + round(at * SECOND),
         sent_time=START,
         items=list(items),
