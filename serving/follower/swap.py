@@ -72,7 +72,9 @@ def perform(
         new = verify.ask(server, swap.version, probes, attempts=attempts)
         live = _scores_of_old(server, swap.old, probes, attempts)
         if live is not None:
-            verify.compare(new, live, same_model=swap.same_line, settings=settings.verify)
+            # A rollback's base has a higher epoch: at the same sequence it is another model on purpose.
+            same = swap.same_line and swap.feeder.progress.at == swap.old.progress.at
+            verify.compare(new, live, same_model=same, settings=settings.verify)
         configure(moved(swap.sent, swap.label, swap.version))
 
 
