@@ -36,10 +36,15 @@ def tilt(values: list[float], worst: float) -> float:
 
 
 class Cusum:
-    """A one-sided CUSUM; not armed before it has seen what is normal, nor while normal is not below 0."""
+    """A one-sided CUSUM of what exceeds a level; not armed before it has seen what is normal.
+
+    The level is 0, or half a standard deviation above the normal mean where that is more: a model that was never better than
+    its baseline is still told from one that was spoilt.
+    """
 
     def __init__(self, *, worst: float, reference: int, arm: int) -> None:
         self.worst = worst
+        self._level = 0.0
         self._reference, self._arm = reference, max(2, arm)
         self.value = 0.0
         self.limit = math.inf
@@ -52,7 +57,7 @@ class Cusum:
         """Take an observation learned in `step`; whether it raises the alarm. `often`: observations per false alarm allowed."""
         x = min(x, self.worst)
         self.since = step if self.value <= 0 else min(self.since, step)
-        self.value = max(0.0, self.value + x)
+        self.value = max(0.0, self.value + x - self._level)
         if self.value > self.limit:
             return True
         self._new.append(x)
@@ -69,7 +74,9 @@ class Cusum:
         """Take what is new as normal, unless it is under suspicion."""
         if self.suspicion < 0.5:
             self._normal.extend(self._new)
-            theta = tilt(list(self._normal), self.worst) / _CAUTION
+            normal = np.array(self._normal)
+            self._level = max(0.0, float(normal.mean() + 0.5 * normal.std()))
+            theta = tilt((normal - self._level).tolist(), self.worst - self._level) / _CAUTION
             armed = math.isfinite(self.limit)
             self.limit = math.log(max(often, 1000.0)) / theta if theta > 0 else math.inf
             if not armed:
@@ -79,11 +86,11 @@ class Cusum:
     def state(self) -> list[Any]:
         """Everything, as plain values."""
         limit = self.limit if math.isfinite(self.limit) else -1.0
-        return [self.value, limit, self.since, list(self._normal), self._new]
+        return [self.value, limit, self.since, list(self._normal), self._new, self._level]
 
     def restore(self, state: list[Any]) -> None:
         """Take what `state` answered."""
-        self.value, limit, self.since, normal, self._new = state
+        self.value, limit, self.since, normal, self._new, self._level = state
         self.limit = math.inf if limit < 0 else limit
         self._normal = deque(normal, maxlen=self._reference)
 

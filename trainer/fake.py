@@ -76,7 +76,7 @@ class FakeLearner:
     def score(self, batch: Batch) -> Array:
         """Score; nothing changes."""
         logits = [sum(self._weights.get(key, 0.0) for key in keys) for keys in _keys(batch)]
-        return np.array([1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z)))) for z in logits], np.float32)
+        return np.array([_sigmoid(z) for z in logits], np.float32)
 
     def take_delta(self) -> bytes:
         """The changed weights, as JSON."""
@@ -133,6 +133,10 @@ class FakeLearner:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def _sigmoid(z: float) -> float:
+    return z if math.isnan(z) else 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
 
 
 def _keys(batch: Batch) -> list[list[str]]:

@@ -7,7 +7,7 @@ is published twice. Where a delta differs (another kind of machine, samples lost
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from feedback.deltas import DeltaHeader, Step
@@ -15,7 +15,7 @@ from feedback.errors import CorruptError, DivergedError
 from trainer.consume import Reader, weight
 from trainer.loop import Loop
 from trainer.observe import log
-from trainer.publish import DeltaLog, Published
+from trainer.publish import Published
 from trainer.steps import Steps, Take
 
 _PATIENCE_S = 60.0
@@ -32,15 +32,24 @@ class Retaken:
 
 
 def retake(
-    published: Iterable[Published], *, loop: Loop, steps: Steps, reader: Reader, deltas: DeltaLog, now: int
+    published: Iterable[Published],
+    *,
+    loop: Loop,
+    steps: Steps,
+    reader: Reader,
+    now: int,
+    note: Callable[[int, int], None] = lambda sequence, offset: None,
 ) -> Retaken:
-    """Take the steps of published deltas again; `published` is in order, of the loop's epoch, after its sequence."""
+    """Take the steps of published deltas again; `published` is in order, of the loop's epoch, after its sequence.
+
+    `note` is told each delta's sequence and offset.
+    """
     count, diverged = 0, ""
     for each in published:
         header = each.header
         if header.kind != "rows":
             continue
-        deltas.note(header.sequence, each.offset)
+        note(header.sequence, each.offset)
         count += 1
         try:
             for step in header.steps:

@@ -317,7 +317,7 @@ class Trainer:
             reason = f"the topic has deltas of epoch {max(epochs)}, the checkpoint is of epoch {learner.epoch}"
         else:
             done = retake(
-                published, loop=self.loop, steps=self.steps, reader=self.reader, deltas=self.deltas, now=now_us()
+                published, loop=self.loop, steps=self.steps, reader=self.reader, now=now_us(), note=self.deltas.note
             )
             reason = done.diverged
             log("retaken", deltas=done.deltas, **self.where())

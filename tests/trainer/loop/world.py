@@ -14,7 +14,12 @@ from feedback.features import Feature
 from feedback.settings import KafkaSettings
 from feedback.topics import SAMPLES
 
-FEATURES = (Feature(name="user", source="user"), Feature(name="item", source="item"))
+FEATURES = (
+    Feature(name="user", source="user"),
+    Feature(name="item", source="item"),
+    Feature(name="match", source="candidate"),
+)
+"""What the model sees; that an item matches its reader is what an item's click rate can't know."""
 START = 1_700_000_000_000_000
 WINDOW = 60_000_000
 GAP = 1_000_000
@@ -24,10 +29,10 @@ GAP = 1_000_000
 def slates(count: int, *, seed: int = 1, positions: int = 5, items: int = 40, first: int = 0) -> Iterator[list[Sample]]:
     """Per slate its samples: the negatives (or all, where nothing comes later), then perhaps a revision."""
     chance = random.Random(seed)
-    appeal = [random.Random(seed * 1000 + i).random() ** 2 for i in range(items)]
+    appeal = [random.Random(seed * 1000 + i).uniform(0.5, 1.0) for i in range(items)]
     for number in range(first, first + count):
         shown = chance.sample(range(items), positions)
-        clicked = [chance.random() < appeal[item] for item in shown]
+        clicked = [chance.random() < appeal[item] * (0.9 if (number + item) % 3 == 0 else 0.1) for item in shown]
         later = chance.random() < 0.5
         time = START + number * GAP
         yield list(_samples(number, shown, clicked, time, f"u{chance.randrange(200)}", later))
@@ -57,6 +62,7 @@ def sample(
         positions=positions,
         items=[f"i{item}" for item in shown],
         scores=[0.2] * len(shown),
+        features={"match": [str((number + item) % 3 == 0) for item in shown]},
         policy="test",
         sent_times=[now_us()] if any(emissions) else [],
     )

@@ -1,0 +1,148 @@
+"""Progressive validation: first scores, settled labels, counted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feedback.events import NEGATIVE, POSITIVE, REVISION
+from tests.trainer.loop.world import START, WINDOW, sample, slates
+from trainer.baseline import Baseline
+from trainer.groups import ValidationSettings
+from trainer.settled import SettledFile, read_settled
+from trainer.validate import Validation
+
+SETTINGS = ValidationSettings()
+
+
+def validation() -> Validation:
+    return Validation(SETTINGS, None)
+
+
+def test_a_row_counts_when_its_watermark_has_passed_and_not_before() -> None:
+    v = validation()
+    v.observe(0, sample(1, [7, 8], [NEGATIVE, POSITIVE], [0, 1]), [0.1, 0.9], 1)
+    assert v.settle(0, START + WINDOW - 1) is None
+    settled = v.settle(0, START + WINDOW)
+    assert settled is not None
+    assert settled.rows["label"].tolist() == [False, True]
+    assert settled.rows["score"].tolist() == pytest.approx([0.1, 0.9])
+    assert v.open_rows == 0
+
+
+def test_a_revision_turns_the_label_and_keeps_the_first_score() -> None:
+    v = validation()
+    v.observe(0, sample(1, [7, 8], [NEGATIVE, NEGATIVE], [0, 1]), [0.1, 0.2], 1)
+    v.observe(0, sample(1, [8], [REVISION], [1]), [0.7], 2)
+    settled = v.settle(0, START + WINDOW)
+    assert settled is not None
+    assert settled.rows["label"].tolist() == [False, True]
+    assert settled.rows["score"].tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_negatives_that_come_after_the_positive_join_the_same_slate() -> None:
+    v = validation()
+    v.observe(0, sample(1, [8], [POSITIVE], [1]), [0.9], 1)
+    v.observe(0, sample(1, [7, 9], [NEGATIVE, NEGATIVE], [0, 2]), [0.1, 0.2], 2)
+    settled = v.settle(0, START + WINDOW)
+    assert settled is not None
+    assert len(settled.slates) == 1
+    assert settled.rows["position"].tolist() == [1, 0, 2]
+
+
+def test_a_revision_after_settling_is_counted_apart() -> None:
+    v = validation()
+    v.observe(0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
+    v.settle(0, START + WINDOW)
+    v.observe(0, sample(1, [7], [REVISION], [0]), [0.3], 2)
+    assert v.unmatched == 1
+    assert v.settle(0, START + 2 * WINDOW) is None
+
+
+def test_a_partition_settles_by_its_own_watermark() -> None:
+    v = validation()
+    v.observe(0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
+    v.settle(1, START + 10 * WINDOW)
+    assert v.open_rows == 1
+    assert v.watermark == START + 10 * WINDOW
+    v.settle(0, START)
+    assert v.watermark == START
+
+
+def test_the_baseline_learns_only_what_settled() -> None:
+    v = validation()
+    for number in range(50):
+        v.observe(0, sample(number, [7], [POSITIVE], [0]), [0.5], 1)
+    assert v.baseline.sight(["i7"], START)[0] == v.baseline.sight(["i1"], START)[0]
+    v.settle(0, START + WINDOW)
+    assert v.baseline.sight(["i7"], START)[0] > v.baseline.sight(["i1"], START)[0]
+
+
+def test_the_baseline_forgets_by_half_lives() -> None:
+    baseline = Baseline(ValidationSettings(half_life_s=10.0, prior=1.0))
+    baseline.learn(["a"] * 8, [1] * 8, 0)
+    baseline.learn(["b"] * 100, [0] * 100, 0)
+    fresh, old = (baseline.sight(["a"], time)[0][0] for time in (0, 100_000_000))
+    assert fresh > 0.85
+    assert old < 0.15
+
+
+def test_slices_tell_positions_policies_and_readers_apart() -> None:
+    v = validation()
+    for number in range(60):
+        v.observe(
+            0, sample(number, [1, 2, 3, 4], [POSITIVE, 0, 0, 0], [0, 1, 2, 3], user=f"u{number % 6}"), [0.5] * 4, 1
+        )
+    v.settle(0, START + WINDOW)
+    v.fold()
+    slices = v.metrics.slices()
+    assert slices["position_1"]["click_rate"] == 1.0
+    assert slices["position_4_10"]["rows"] == 60
+    assert slices["reader_new"]["rows"] == 24
+    assert slices["reader_known"]["rows"] == 216
+    assert slices["policy_test"]["rows"] == 240
+
+
+def test_the_window_forgets_and_the_total_does_not() -> None:
+    v = Validation(ValidationSettings(window_s=120.0), None)
+    for slate in slates(600):
+        for each in slate:
+            v.observe(0, each, [0.5] * len(each.items), 1)
+    v.settle(0, START + 10 * 600_000_000)
+    v.fold()
+    figures = v.metrics.figures()
+    assert figures["total"]["rows"] == 3000
+    assert 500 <= figures["window"]["rows"] <= 600
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 59), st.integers(0, 3))
+def test_going_on_from_a_saved_state_counts_the_same_rows(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, back: int
+) -> None:
+    folder: Path = tmp_path_factory.mktemp("settled")
+    world = list(slates(60))
+
+    def feed(v: Validation, part: slice) -> None:
+        for number, slate in enumerate(world[part], part.start):
+            for each in slate:
+                v.observe(number % 2, each, [0.3 + 0.01 * p for p in each.positions], number)
+            v.settle(number % 2, slate[0].event_time)
+        v.fold()
+
+    whole = Validation(SETTINGS, SettledFile(folder / "whole", keep_rows=1000))
+    feed(whole, slice(0, 60))
+    first = Validation(SETTINGS, SettledFile(folder / "killed", keep_rows=1000))
+    feed(first, slice(0, cut))
+    saved = msgspec.msgpack.decode(msgspec.msgpack.encode(first.state()))
+    feed(first, slice(cut, min(60, cut + back)))
+    second = Validation(SETTINGS, SettledFile(folder / "killed", keep_rows=1000))
+    second.restore(saved)
+    feed(second, slice(cut, 60))
+    assert second.metrics.state() == whole.metrics.state()
+    assert read_settled(folder / "killed").tobytes() == read_settled(folder / "whole").tobytes()
+    assert second.open_rows == whole.open_rows
