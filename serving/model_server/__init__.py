@@ -11,10 +11,10 @@ Read in this order:
 3.  `config`, `status`   which models and labels; what is known of each version (pure)
 4.  `tensors`, `bundle`  TensorProto ↔ array; a SavedModel that runs
 5.  `predict`, `classify`, `regress`, `multi`, `metadata`, `examples`    request → answer on one bundle
-6.  `warmup`, `batching`, `loader`    from a directory to something that answers
+6.  `warmup`, `batches`, `batching`, `loader`    from a directory to something that answers
 7.  `servables`, `lifecycle`, `core`     versions in memory, their threads, who answers
 8.  `service`     both services as plain functions
 9.  `dispatch`, `rpc`    gRPC
-10. `document`, `jsontensor`, `jsonexample`, `jsonwrite`, `rest`    REST
-11. `metrics`, `flags`, `protos`, `main`, `bench`   the process
+10. `document`, `render`, `jsontensor`, `jsonexample`, `jsonwrite`, `routes`, `rest`    REST
+11. `metrics`, `flags`, `protos`, `server`, `main`, `bench`, `load`   the process
 """

@@ -78,6 +78,8 @@ class Flags:
     """`key=value,…` for the gRPC server."""
     grpc_max_threads: int = _THREADS
     """Threads for gRPC requests that are not short."""
+    enable_short_requests_on_loop: bool = True
+    """Run requests that proved short on the gRPC loop (ours). Switch off for a graph that may wait for another request."""
     enable_model_warmup: bool = True
     """Replay recorded requests before a version answers."""
     num_request_iterations_for_warmup: int = 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serving.model_server.document import render, type_name
 from serving.model_server.faults import invalid
 from serving.model_server.jsontensor import decode_base64, is_base64
+from serving.model_server.render import render, type_name
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 

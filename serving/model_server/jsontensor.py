@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tensorflow.core.framework import types_pb2
 
-from serving.model_server.document import render, type_name
 from serving.model_server.faults import Code, ServingError, invalid
+from serving.model_server.render import render, type_name
 from serving.model_server.tensors import Array, numpy_type
 
 

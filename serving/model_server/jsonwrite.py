@@ -17,10 +17,10 @@ import numpy as np
 from google.protobuf import json_format
 
 from serving.model_server.bundle import Bundle
-from serving.model_server.document import decimal
 from serving.model_server.faults import invalid
 from serving.model_server.jsontensor import Format
 from serving.model_server.metadata import signature_map
+from serving.model_server.render import decimal
 from serving.model_server.tensors import Array, type_name
 
 _F32 = struct.Struct("f")

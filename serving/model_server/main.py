@@ -6,6 +6,7 @@ process at once, as they end the official server: there is nothing on disk to pu
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import signal
@@ -77,5 +78,9 @@ def _version(package: str) -> str:
 async def _serve(flags: Flags) -> None:
     server = Server(flags)
     await server.start()
+    # A full collection walks through all of TensorFlow's objects and stops every request meanwhile (0.9 s seen at an
+    # unload): what is there now stays, so the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
     print(json.dumps({"event": "ready", "grpc_port": server.grpc_port, "rest_port": server.rest_port}), flush=True)
     await server.wait()

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import time
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import uvicorn
-from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, model_pb2, regression_pb2
+from tensorflow_serving.apis import classification_pb2, get_model_status_pb2, regression_pb2
 
 from serving.model_server import jsonwrite
 from serving.model_server.bundle import DEFAULT_SIGNATURE
@@ -29,19 +27,13 @@ from serving.model_server.faults import HTTP_STATUS, Code, ServingError, invalid
 from serving.model_server.jsonexample import fill_input
 from serving.model_server.jsontensor import read_request, signature_name
 from serving.model_server.predict import run_signature
+from serving.model_server.routes import API, Target, target
 from serving.model_server.service import Entered, Service, code_of
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 MAX_INFLATED_BYTES = 100 * 1024 * 1024
 """A gzip body that grows beyond this is treated as no body."""
 
-_POST = re.compile(
-    r"/v1/models/([^/:]+)(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?:(classify|regress|predict)", re.IGNORECASE
-)
-_GET = re.compile(
-    r"/v1/models(?:/([^/:]+))?(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?(?:/(metadata))?", re.IGNORECASE
-)
-_API = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _NOT_FOUND = b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 _NOT_IMPLEMENTED = (
@@ -76,48 +68,6 @@ class RestSettings:
     """Where Prometheus reads; empty = nowhere."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a path names."""
-
-    spec: Any
-    """The ModelSpec."""
-    action: str
-    """classify, regress, predict, status or metadata."""
-
-
-def target(method: str, path: str) -> Target:
-    """What a request is about.
-
-    Raises:
-        ServingError: the path or the method is none of the API's.
-    """
-    pattern = {"POST": _POST, "GET": _GET}.get(method)
-    match = pattern.fullmatch(path) if pattern else None
-    malformed = invalid(f"Malformed request: {method} {path}")
-    if match is None:
-        raise malformed
-    name, version, label, what = match.groups()
-    spec = model_pb2.ModelSpec(name=_unquoted(name or ""))
-    if version is not None:
-        if int(version) >= 2**63:
-            raise invalid(f"Failed to convert version: {version} to numeric.")
-        spec.version.value = int(version)
-    if label is not None:
-        spec.version_label = _unquoted(label)
-    if method == "GET":
-        if not name:
-            raise invalid("Missing model name in request.")
-        return Target(spec, "metadata" if what else "status")
-    if what not in ("classify", "regress", "predict"):
-        raise malformed
-    return Target(spec, what)
-
-
-def _unquoted(text: str) -> str:
-    return unquote(text, errors="replace")
-
-
 class Rest:
     """The ASGI application."""
 
@@ -143,7 +93,7 @@ class Rest:
         where = path.partition("?")[0]
         if self._settings.metrics_path and where == self._settings.metrics_path:
             return self._metrics(path)
-        if not _API.fullmatch(path):
+        if not API.fullmatch(path):
             return 404, _type(_HTML), _NOT_FOUND
         if method == "OPTIONS":
             if b"origin" not in headers:

@@ -40,7 +40,9 @@ class Server:
         self.service = build(flags, Metrics())
         self.grpc_port = 0
         self.rest_port: int | None = None
-        self._dispatch = Dispatch(flags.grpc_max_threads, inline=not flags.enable_batching)
+        self._dispatch = Dispatch(
+            flags.grpc_max_threads, inline=flags.enable_short_requests_on_loop and not flags.enable_batching
+        )
         self._grpc: Any = None
         self.rest: rest.Running | None = None
 

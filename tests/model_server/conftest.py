@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import grpc
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,
@@ -159,7 +160,7 @@ def predict_request(name: str, **inputs: Any) -> Any:
     request.model_spec.signature_name = inputs.pop("signature", "")
     request.output_filter.extend(inputs.pop("output_filter", []))
     for alias, value in inputs.items():
-        request.inputs[alias].CopyFrom(models.tf.make_tensor_proto(value))
+        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
     return request
 
 

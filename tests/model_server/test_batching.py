@@ -124,7 +124,7 @@ def _flags(tmp_path: Path, shelf: Shelf, parameters: str) -> Any:
 
 def test_requests_that_come_at_one_time_run_in_one_run(tmp_path: Path, shelf: Shelf) -> None:
     with Served(_flags(tmp_path, shelf, PARAMETERS)) as server, ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(lambda n=n: server.predict("tall", x=np.full((3, 2), n, np.float32))) for n in (1, 2)]
+        asked = [pool.submit(server.predict, "tall", x=np.full((3, 2), n, np.float32)) for n in (1, 2)]
         for number, answer in enumerate((call.result() for call in asked), start=1):
             assert list(answer.outputs["sum"].float_val) == [2.0 * number] * 3
             assert list(answer.outputs["rows"].int_val) == [8] * 3

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -17,7 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from tests.model_server.conftest import Served, failure, predict_request
-from tests.model_server.models import CLASSIFY, PREDICT, REGRESS, tf
+from tests.model_server.models import CLASSIFY, PREDICT, REGRESS
 
 
 def _fill(request: Any, *, signature: str, examples: int = 1, name: str = "m") -> Any:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.model_server.conftest import FAST, Served, Shelf, write_config
-from tests.model_server.models import tf
 
 
 def delta(follows: int) -> bytes:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.model_server.bundle import Bundle
 from tests.model_server.conftest import FAST, Served, Shelf, write_config
-from tests.model_server.models import save, signature, tf, tf1
+from tests.model_server.models import save, signature, tf1
 
 
-class Vocabulary(tf.Module):  # type: ignore[misc]
+class Vocabulary(tf.Module):
     """Words to numbers by a file, times a weight."""
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +27,7 @@ class Vocabulary(tf.Module):  # type: ignore[misc]
         self.table = tf.lookup.StaticHashTable(initializer, -1)
         self.weight = tf.Variable(10, dtype=tf.int64)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="words")])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="words")])
     def __call__(self, words: Any) -> Any:
         """Number each word."""
         return {"numbers": self.table.lookup(words) * self.weight}

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback.errors import UsageError
-from serving.model_server import document
+from serving.model_server import document, render
 from serving.model_server.faults import ServingError
 from serving.model_server.flags import Flags, parse
 from serving.model_server.metrics import Metrics
@@ -20,7 +21,6 @@ from serving.model_server.policy import All, Latest, Policy, Specific, aspired
 from serving.model_server.storage import find_versions, parse_version
 from serving.model_server.tensors import TensorError, decode, encode
 from serving.model_server.transition import Action, Phase, View, choose, next_action
-from tests.model_server.models import tf
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ class TestDocuments:
 
     @given(st.floats(width=64))
     def test_numbers_are_written_so_that_they_come_back(self, value: float) -> None:
-        text = document.decimal(value)
+        text = render.decimal(value)
         back = float(text.replace("Infinity", "inf"))
         assert back == value or (math.isnan(back) and math.isnan(value))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.model_server.bundle import Bundle
@@ -15,7 +16,7 @@ from serving.model_server.loader import Loader, LoaderSettings
 from serving.model_server.metrics import Metrics
 from serving.model_server.warmup import warm_up
 from tests.model_server.conftest import Shelf, predict_request
-from tests.model_server.models import CLASSIFY, tf
+from tests.model_server.models import CLASSIFY
 
 
 @pytest.fixture
