@@ -50,15 +50,12 @@ class Warden:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_HERE / "warden.py")],
+            [sys.executable, "-I", "-S", str(_HERE / "warden.py"), *map(str, self._groups)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
             bufsize=0,
         )
-        assert self._process.stdin is not None
-        for group in self._groups:
-            self._process.stdin.write(f"+{group}\n".encode())
 
     def close(self) -> None:
         """End the warden, and with it every group that was not released."""
