@@ -140,7 +140,7 @@ class Gateway:
             spool={
                 "waiting_bytes": spool.waiting,
                 "max_bytes": self._settings.spool.max_bytes,
-                "full": spool.full,
+                "full": float(spool.full),
                 "waiting_s": self.sender.waiting_s(self._loop.time()),
                 "sent": self.sender.sent,
                 "unlogged": last.unlogged,
