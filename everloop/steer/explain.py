@@ -219,13 +219,14 @@ def _taught(header: DeltaHeader, step: Step, *, certain: bool) -> Taught:
 
 
 def carried(kafka: KafkaSettings) -> Iterator[Carried]:
-    """The headers of the deltas topic, first parts only, in order. Raises UnavailableError."""
+    """The headers of the deltas topic, one for each delta, in order. Raises UnavailableError."""
     for record in topics.records(kafka, DELTAS):
         try:
             header = read_header(record.headers)
         except EventError:
             continue
-        if header.kind == "rows" and header.part == 1:
+        # The steps travel with the last part.
+        if header.kind == "rows" and header.part == header.parts:
             yield Carried(header, record.offset)
 
 

@@ -196,9 +196,11 @@ class Follower:
             sent=self._sent,
         )
         for version, feeder in self._feeders.items():
-            wanted = plan.rule(self._view, version)
-            if replace(feeder.rule, limit=None) != wanted:
-                feeder.rule = replace(wanted, limit=feeder.rule.limit)
+            wanted = self._rule(version)
+            if feeder.rule != wanted:
+                # What has no label yet or any more may be standing still for a swap.
+                limit = None if version in self._labels.values() else feeder.rule.limit
+                feeder.rule = replace(wanted, limit=limit)
 
     def _notice_restart(self, status: Mapping[int, Loaded], now: float) -> None:
         """A server that has lost what this process gave it has restarted: nothing is known of its configuration."""
@@ -233,16 +235,17 @@ class Follower:
             DeltaLog(self._kafka, line=line),
             self._server,
             self.settings,
-            rule=plan.rule(self._view, version) if self._view.now else Rule(floor=self._floor()),
+            rule=self._rule(version),
             on_applied=self._on_applied,
             on_change=self._wake.set,
         )
         self._feeders[version] = feeder
         feeder.start()
 
-    def _floor(self) -> int:
-        control = self._records.control
-        return control.epoch if control else 0
+    def _rule(self, version: int) -> Rule:
+        view = replace(self._view, control=self._records.control, known=self._records.known(), labels=self._labels)
+        found = plan.rule(view, version)
+        return found if self.settings.deltas else replace(found, frozen=True)
 
     def _drop(self, version: int) -> None:
         feeder = self._feeders.pop(version)

@@ -31,7 +31,7 @@ class VerifySettings:
     rows: Count = 16
     """Rows of a probe made from the feature specification, when the version brings no warm-up requests. Default 16."""
     same: NonNegative = 1e-4
-    """Greatest difference of a score to live's when both stand at one sequence of one line. Default 0.0001."""
+    """Greatest median difference of the scores to live's when both stand at one sequence of one line. Default 0.0001."""
     band: Share = 0.5
     """Greatest mean difference of the scores to live's otherwise (another line, or live can't catch up). Default 0.5."""
     attempts: Count = 3
@@ -52,6 +52,8 @@ class FollowerSettings:
     """The model platform named to the server. Default `tensorflow`."""
     storage: dict[str, str] = field(default_factory=dict)
     """Options for the store that versions are downloaded from (fsspec), e.g. endpoint and credentials. Default: none."""
+    deltas: bool = True
+    """Whether deltas are applied; false: whole versions only, each as it was exported. Default true."""
     poll_s: Positive = 0.25
     """Time between two looks at the model server's status. Default 0.25 s."""
     first_live_s: NonNegative = 5.0

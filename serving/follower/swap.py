@@ -70,10 +70,11 @@ def perform(
         return
     with _standing_still(swap, settings.catch_up_s):
         new = verify.ask(server, swap.version, probes, attempts=attempts)
-        live = _scores_of_old(server, swap.old, probes, attempts)
+        at, old = swap.feeder.progress.at, swap.old.progress.at
+        # A rollback's base has a higher epoch: it is another model on purpose, and live may be what readers must get rid of.
+        live = _scores_of_old(server, swap.old, probes, attempts) if not at.epoch > old.epoch else None
         if live is not None:
-            # A rollback's base has a higher epoch: at the same sequence it is another model on purpose.
-            same = swap.same_line and swap.feeder.progress.at == swap.old.progress.at
+            same = swap.same_line and at == old
             verify.compare(new, live, same_model=same, settings=settings.verify)
         configure(moved(swap.sent, swap.label, swap.version))
 

@@ -6,6 +6,7 @@ The probes are the warm-up requests that the version brings, or, without them, r
 from __future__ import annotations
 
 import math
+import statistics
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ def compare(new: Scores, live: Scores, *, same_model: bool, settings: VerifySett
     if len(new.values) != len(live.values):
         raise CorruptError(f"{len(new.values)} scores, live gives {len(live.values)} for the same probes")
     apart = [abs(a - b) for a, b in zip(new.values, live.values, strict=True)]
-    if same_model and new.sequence == live.sequence and max(apart) > settings.same:
+    # The median: a base that has run out of room lacks rows that the next one has, so that some scores differ rightly.
+    if same_model and new.sequence == live.sequence and (middle := statistics.median(apart)) > settings.same:
         raise CorruptError(
-            f"a probe's score differs from live's by {max(apart):.6g} at the same sequence {new.sequence}: "
+            f"half of the probes' scores differ from live's by {middle:.6g} or more at the same sequence {new.sequence}: "
             f"{settings.same:g} is allowed"
         )
     if (mean := sum(apart) / len(apart)) > settings.band:

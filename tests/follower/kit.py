@@ -145,7 +145,7 @@ class Line:
         self.producer.close()
 
 
-def write_manifest(folder: Path, line: Line, version: int) -> None:
+def write_manifest(folder: Path, line: Line, version: int, features: list[Feature] | None = None) -> None:
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
@@ -155,6 +155,6 @@ def write_manifest(folder: Path, line: Line, version: int) -> None:
             )
     manifest = Manifest(
         model=line.model, line=line.name, version=version, epoch=line.epoch, sequence=line.sequence, step=line.sequence,
-        created=now_us(), offsets={}, watermark=0, metrics={}, digest="", features=FEATURES, files=files, code_version="t",
+        created=now_us(), offsets={}, watermark=0, metrics={}, digest="", features=features or FEATURES, files=files, code_version="t",
     )  # fmt: skip
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
