@@ -12,9 +12,10 @@ never imported. Read in this order:
 6. `columns`    from a request and state to the model's inputs and the event's features
 7. `scorer`     gRPC Predict, what waits goes together
 8. `policies`   from scores to a slate and its propensities
-9. `segments`   the write-ahead log's files; `spool`: append, read, acknowledge; `sender`: from the spool to Kafka
+9. `segments`   the write-ahead log's files; `spool`: append, read, acknowledge; `disk`: fsync; `sender`: from the spool to Kafka
 10. `recommend` a request's way through all of that; `outcomes`: the events' way
 11. `watch`     control, versions and deltas from Kafka; `freshness`: from an outcome to the answer that knows it
 12. `app`       the routes; `openapi`, `metrics`, `rpc` (the gRPC twin)
-13. `main`      the process
+13. `gateway`   the parts put together; `main`: the process
+14. `bench`     its figures; `load`: the load generator
 """

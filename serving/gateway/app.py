@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from serving.gateway import openapi
 from serving.gateway.access import Access
+from serving.gateway.disk import Disk
 from serving.gateway.http import (
     DisconnectedError,
     Receive,
@@ -54,11 +55,12 @@ class App:
         access: Access,
         recommender: Recommender,
         collector: Collector,
+        disk: Disk,
         metrics: Metrics,
         status: Callable[[], Status],
     ) -> None:
         self._settings, self._access, self._metrics, self._status = settings, access, metrics, status
-        self._recommender, self._collector = recommender, collector
+        self._recommender, self._collector, self._disk = recommender, collector, disk
         self._hot: dict[str, Handler] = {"/v1/recommend": self._recommend, "/v1/outcomes": self._outcomes}
         self._counted = {
             (route, status): metrics.requests.labels(route, str(status))
@@ -110,11 +112,15 @@ class App:
                     raise ProblemError(
                         403, f"{field} is set by the gateway: key {caller.name} lacks scope replay", field=field
                     )
-        return 200, _ENCODE(await self._recommender.answer(request))
+        answer = await self._recommender.answer(request)
+        await self._disk.settle()
+        return 200, _ENCODE(answer)
 
     async def _outcomes(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
         self._access.admit(key_of(scope), "outcomes", asyncio.get_running_loop().time())
-        return 202, _ENCODE(self._collector.take(body))
+        answer = self._collector.take(body)
+        await self._disk.settle()
+        return 202, _ENCODE(answer)
 
     def _starlette(self) -> Starlette:
         version = _version()

@@ -21,6 +21,7 @@ from serving.gateway.access import Access
 from serving.gateway.app import App
 from serving.gateway.breaker import Breaker
 from serving.gateway.columns import Columns
+from serving.gateway.disk import Disk
 from serving.gateway.freshness import Freshness
 from serving.gateway.messages import Status
 from serving.gateway.metrics import Metrics
@@ -36,8 +37,8 @@ from serving.gateway.store import Store
 from serving.gateway.watch import Watch
 
 _LOG: Final = logging.getLogger("everloop.gateway")
-_QUIET: Final = 65_536
-"""Bytes that may wait in the spool while ticks are still written: with more, Kafka is away and ticks would only add up."""
+_STALLED_S: Final = 2.0
+"""No tick is written while Kafka has confirmed nothing for so long: it is away, and ticks would only add up."""
 
 
 class Gateway:
@@ -62,6 +63,7 @@ class Gateway:
         }
         self._columns = Columns(features)
         self.spool = Spool(data / "spool", max_bytes=spool.max_bytes, segment_bytes=spool.segment_bytes)
+        self._disk = Disk(self.spool, spool.fsync, spool.fsync_s)
         self.sender = Sender(self.spool, kafka, linger_s=spool.linger_s)
         self.store = Store(redis, features, self._breakers["redis"], pool=settings.slate.pool)
         self._scorer = Scorer(
@@ -83,6 +85,7 @@ class Gateway:
             access=self.access,
             recommender=self.recommender,
             collector=self.collector,
+            disk=self._disk,
             metrics=self.metrics,
             status=self.status,
         )
@@ -90,22 +93,32 @@ class Gateway:
     async def start(self) -> None:
         """Start what runs in the background, and the gRPC twin where it is configured."""
         if self._settings.grpc_port >= 0:
-            self._rpc = Rpc(
-                self._settings.http, access=self.access, recommender=self.recommender, collector=self.collector
-            )
-            self.grpc_port = await self._rpc.start(self._settings.grpc_port)
-        work: list[Coroutine[Any, Any, None]] = [self.sender.run(), self.store.watch_pools()]
+            await self.start_rpc(self._settings.grpc_port)
+        work: list[Coroutine[Any, Any, None]] = [self.sender.run(), self.store.watch_pools(), self._disk.run()]
         if self._settings.ticks:
             work.append(self._tick())
-        if self._settings.spool.fsync == "interval":
-            work.append(self._sync())
         self._tasks = [asyncio.create_task(_logged(part)) for part in work]
         self._watch.start()
 
-    async def stop(self) -> None:
-        """Give Kafka a moment to take what is left, then stop; what is still left waits on disk."""
+    async def start_rpc(self, port: int) -> None:
+        """Start the gRPC twin; its port is `grpc_port` then. Raises ConfigError where the port is taken."""
+        self._rpc = Rpc(
+            self._settings.http,
+            access=self.access,
+            recommender=self.recommender,
+            collector=self.collector,
+            disk=self._disk,
+        )
+        self.grpc_port = await self._rpc.start(port)
+
+    async def stop_rpc(self) -> None:
+        """Let gRPC calls in flight end, and take no more."""
         if self._rpc:
             await self._rpc.stop()
+
+    async def stop(self) -> None:
+        """Give Kafka a moment to take what is left, then stop; what is still left waits on disk."""
+        await self.stop_rpc()
         if not await self.sender.flushed(self._settings.spool.flush_s):
             _LOG.warning("spool: %d bytes wait for the next start", self.spool.waiting)
         for task in self._tasks:
@@ -170,7 +183,7 @@ class Gateway:
 
     async def _tick(self) -> None:
         while True:
-            if self.spool.waiting < _QUIET:
+            if self.sender.waiting_s(self._loop.time()) < _STALLED_S:
                 now = now_us()
                 value = encode(Tick(event_time=now, sent_time=now, source="gateway"))
                 for partition in range(self._partitions):
@@ -185,12 +198,6 @@ class Gateway:
                 self.spool.append(topic, partition, b"", value)
         except (BufferFullError, OSError) as error:
             _LOG.warning("no tick: %s", error)
-
-    async def _sync(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.spool.fsync_s)
-            if self.spool.synced < self.spool.end:
-                await asyncio.to_thread(self.spool.sync)
 
 
 async def _logged(part: Coroutine[Any, Any, None]) -> None:

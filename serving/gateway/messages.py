@@ -162,7 +162,7 @@ class Status(Struct, frozen=True, kw_only=True):
     fallbacks: int
     """Those of them answered without the model."""
     spool: dict[str, float]
-    """`waiting_bytes`, of at most `max_bytes`, `waiting_s` (without a break), `full` (1 or 0), `sent` and `unlogged` records."""
+    """`waiting_bytes`, of at most `max_bytes`, `waiting_s` (since Kafka last confirmed), `full` (1 or 0), `sent` and `unlogged` records."""
     breakers: Mapping[str, str]
     """`closed`, `open` or `half_open`, per part."""
     control: dict[str, Any]

@@ -18,6 +18,7 @@ import msgspec
 from feedback.errors import ConfigError
 from feedback.events import Value
 from serving.gateway.access import Access
+from serving.gateway.disk import Disk
 from serving.gateway.messages import RecommendRequest, RecommendResponse
 from serving.gateway.outcomes import Collector
 from serving.gateway.problems import ProblemError, refused
@@ -42,9 +43,9 @@ class Rpc:
     """The gRPC server."""
 
     def __init__(
-        self, settings: HttpSettings, *, access: Access, recommender: Recommender, collector: Collector
+        self, settings: HttpSettings, *, access: Access, recommender: Recommender, collector: Collector, disk: Disk
     ) -> None:
-        self._access, self._recommender, self._collector = access, recommender, collector
+        self._access, self._recommender, self._collector, self._disk = access, recommender, collector, disk
         self._server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", settings.max_body), ("grpc.so_reuseport", 0)]
         )
@@ -79,6 +80,7 @@ class Rpc:
                     403, f"event_time and request_id are set by the gateway: key {caller.name} lacks scope replay"
                 )
             answer = await self._recommender.answer(asked)
+            await self._disk.settle()
         except ProblemError as problem:
             await _abort(context, problem)
         return _answered(answer)
@@ -88,7 +90,9 @@ class Rpc:
         try:
             async for outcome in stream:
                 self._access.admit(_key(context), "outcomes", asyncio.get_running_loop().time())
-                yield self._verdict(outcome)
+                verdict = self._verdict(outcome)
+                await self._disk.settle()
+                yield verdict
         except ProblemError as problem:
             await _abort(context, problem)
 

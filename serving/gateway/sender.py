@@ -42,13 +42,13 @@ class Sender:
         self.connected = False
         self.sent = 0
         self.refused = 0
-        self._behind_since: float | None = None
+        self._progress = 0.0
         spool.on_append = self._appended.set
 
     async def run(self) -> None:
         """Send for ever; a broker that does not answer is tried again after a growing pause."""
         pause = 0.1
-        self._behind_since = asyncio.get_running_loop().time()
+        self._progress = asyncio.get_running_loop().time()
         while True:
             try:
                 await self._session()
@@ -70,8 +70,8 @@ class Sender:
         return True
 
     def waiting_s(self, now: float) -> float:
-        """For how long something has been waiting for Kafka without a break, s. `now`: the event loop's clock."""
-        return 0.0 if self._behind_since is None or not self._spool.waiting else now - self._behind_since
+        """For how long Kafka has confirmed nothing of what waits, s. `now`: the event loop's clock."""
+        return now - self._progress if self._spool.waiting else 0.0
 
     async def _session(self) -> None:
         producer = AIOKafkaProducer(
@@ -99,9 +99,8 @@ class Sender:
             if end > spool.acknowledged:
                 spool.acknowledge(end)
             self._empty.set()
-            self._behind_since = None
             await self._appended.wait()
-            self._behind_since = asyncio.get_running_loop().time()
+            self._progress = asyncio.get_running_loop().time()
             await asyncio.sleep(self._linger_s)
             return
         try:
@@ -109,6 +108,7 @@ class Sender:
         except _POISON:
             await self._one_by_one(producer, records)
         spool.acknowledge(end)
+        self._progress = asyncio.get_running_loop().time()
         self.sent += len(records)
 
     async def _send(self, producer: Any, records: Sequence[Record]) -> None:

@@ -63,6 +63,7 @@ def at_home(
         transport = httpx.ASGITransport(app=gateway.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
             await visit(House(gateway, http, server))
+        await gateway.stop_rpc()
         await gateway.close()
 
     with tempfile.TemporaryDirectory() as folder, FakeModelServer(answering, versions=versions) as server:

@@ -100,3 +100,20 @@ def test_an_exploring_policy_logs_what_it_answers(start: Start, loop_kafka: Kafk
     assert event.policy == answer["policy"] == "softmax(0.3)+uniform(0.1)"
     assert [item["propensity"] for item in answer["items"]] == [math.exp(p) for p in event.propensities]
     assert all(0 < item["propensity"] < 1 for item in answer["items"])
+
+
+def test_a_thousand_slow_clients_starve_nobody(start: Start) -> None:
+    import socket
+
+    gateway = start(GatewaySettings(ticks=False))
+    port = gateway.ready["http_port"]
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(1000)]
+    try:
+        for n, client in enumerate(slow):
+            whole = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+            client.sendall(whole if n % 2 else whole[:30])
+        assert gateway.recommend(["i1", "i2"])["fallback"] == ""
+    finally:
+        for client in slow:
+            client.close()
+    assert gateway.recommend(["i1"])["fallback"] == ""

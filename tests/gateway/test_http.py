@@ -295,3 +295,15 @@ def test_the_documentation_is_served_and_the_openapi_knows_every_field() -> None
         assert json.dumps(document)
 
     at_home(visit)
+
+
+def test_with_fsync_always_no_answer_comes_before_the_disk_has_it() -> None:
+    import asyncio
+
+    async def visit(house: House) -> None:
+        spool = house.gateway.spool
+        answers = await asyncio.gather(*(house.recommend(["i1"]) for _ in range(20)))
+        assert all(answer.json()["logged"] for answer in answers)
+        assert spool.synced == spool.end > 0
+
+    at_home(visit, GatewaySettings(spool=SpoolSettings(fsync="always")))

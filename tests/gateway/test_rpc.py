@@ -8,8 +8,8 @@ import pytest
 
 from feedback.events import Outcome, Prediction
 from serving.gateway.access import digest
-from serving.gateway.rpc import GatewayStub, Rpc
-from serving.gateway.settings import GatewaySettings, HttpSettings, KeySettings
+from serving.gateway.rpc import GatewayStub
+from serving.gateway.settings import GatewaySettings, KeySettings
 from serving.protocol import gateway_pb2 as pb
 from tests.gateway.house import House, at_home
 
@@ -21,8 +21,8 @@ def texts(*values: str) -> pb.Value:
 def test_recommend_answers_as_http_does_and_outcomes_stream() -> None:
     async def visit(house: House) -> None:
         gateway = house.gateway
-        rpc = Rpc(HttpSettings(), access=gateway.access, recommender=gateway.recommender, collector=gateway.collector)
-        port = await rpc.start(0)
+        await gateway.start_rpc(0)
+        port = gateway.grpc_port
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = GatewayStub(channel)
             features = {"age": pb.Value(number=2.5), "topics": texts("a", "b")}
@@ -47,7 +47,6 @@ def test_recommend_answers_as_http_does_and_outcomes_stream() -> None:
                 verdicts.append(await call.read())
             await call.done_writing()
             assert [(v.accepted, v.field) for v in verdicts] == [(True, ""), (False, "kind"), (True, "")]
-        await rpc.stop()
         prediction, click, dwell = house.logged()
         assert isinstance(prediction, Prediction)
         assert isinstance(click, Outcome)
@@ -61,8 +60,8 @@ def test_recommend_answers_as_http_does_and_outcomes_stream() -> None:
 def test_keys_hold_for_grpc_too() -> None:
     async def visit(house: House) -> None:
         gateway = house.gateway
-        rpc = Rpc(HttpSettings(), access=gateway.access, recommender=gateway.recommender, collector=gateway.collector)
-        port = await rpc.start(0)
+        await gateway.start_rpc(0)
+        port = gateway.grpc_port
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = GatewayStub(channel)
             request = pb.RecommendRequest(user="anna", candidates=[pb.Candidate(id="i1")])
@@ -78,6 +77,5 @@ def test_keys_hold_for_grpc_too() -> None:
                 while await call.read() is not grpc.aio.EOF:
                     pass
             assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
-        await rpc.stop()
 
     at_home(visit, GatewaySettings(keys=(KeySettings(name="k", sha256=digest("letmein"), scopes=("recommend",)),)))
