@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from everloop.commands.options import Data, File, Json, print_json, print_table
+from everloop.runtime.ports import answers
 from everloop.session import Session, open_session
 from everloop.steer.settings import SteerSettings
 from feedback.errors import UnavailableError
@@ -270,7 +271,15 @@ def _place(session: Session) -> tuple[KafkaSettings, str]:
     if not loaded.given("kafka.bootstrap") and held(session.folders):
         address = read(session.folders).get("addresses", {}).get("kafka")
         kafka = replace(kafka, bootstrap=address) if address else kafka
+    if not any(answers(*_address(each)) for each in kafka.bootstrap.split(",")):
+        # The client would ask again and again for half a minute; a person wants to know at once.
+        raise UnavailableError(f"kafka: no broker answers at {kafka.bootstrap}")
     return kafka, loaded.config.follower.model
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.strip().rpartition(":")
+    return host.strip("[]"), int(port) if port.isdigit() else 0
 
 
 def _steering(session: Session) -> SteerSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -72,6 +73,9 @@ class Follower:
         self._attempts: dict[int, int] = {}
         self._again: dict[int, float] = {}
         self._failures: dict[int, str] = {}
+        self._asked: dict[int, int] = {}
+        self._swaps: deque[dict[str, int]] = deque(maxlen=1000)
+        """Per label move: the version, when its load was asked for and when the label had moved (wall clock, µs)."""
         self._problem = ""
         self._reported: tuple[float, Replica | None] = (0.0, None)
         self._view = View(now=0.0)
@@ -113,6 +117,7 @@ class Follower:
             "unusable": {str(version): reason for version, reason in view.unusable.items()},
             "floor": view.floor,
             "paused": bool(view.control and view.control.paused),
+            "swaps": list(self._swaps),
         }
 
     # The loop
@@ -323,12 +328,15 @@ class Follower:
             self._refuse(version, str(error))
 
     def _configure(self, wanted: Configure) -> None:
+        asked = now_us()
         try:
             self._server.configure(wanted, base_path=self._base_path, platform=self.settings.platform)
         except CallRefusedError:
             # The server has replaced its configuration even so: the next look begins from what is really there.
             self._sent = None
             raise
+        for version in set(wanted.versions) - set(self._view.loaded):
+            self._asked[version] = asked
         now = time.monotonic()
         for label, version in self._labels.items():
             if dict(wanted.labels).get(label) != version:
@@ -354,6 +362,8 @@ class Follower:
             self._refuse(version, f"did not verify: {error}")
             return
         self.metrics.swaps.labels(label).inc()
+        begun = self._asked.get(version, now_us())
+        self._swaps.append({"version": version, "asked": begun, "moved": now_us(), "live": int(label == LIVE)})
         if label == LIVE:
             self._say(version, "live", f"replaces version {old}" if old else "first on this replica")
 
