@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -245,8 +246,7 @@ def compare(kafka: KafkaSettings, settings: StreamsSettings, script: Script) -> 
         progress = next(decode_output(record.value or b"") for record in taught if record.offset == last)
         assert isinstance(progress, Progress)
         total.add(progress.ledger)
-        times = [record.timestamp for record in taught]
-        silence = max([silence, *((b - a) / 1000 for a, b in pairwise(times))])
+        silence = max(silence, _silence([*predictions, *outcomes], taught))
     for record in records(kafka, DEADLETTER, 0):
         letter = json.loads(record.value or b"{}")
         letters[letter["topic"], letter["partition"], letter["offset"]] += 1
@@ -272,6 +272,17 @@ def compare(kafka: KafkaSettings, settings: StreamsSettings, script: Script) -> 
         sample_residual=total.sample_residual,
         longest_silence_s=silence,
     )
+
+
+def _silence(inputs: list[_Offset], taught: list[_Offset]) -> float:
+    """The longest that an input record of a partition waited for a commit on it, seconds."""
+    received = sorted(record.timestamp for record in inputs)
+    longest = 0
+    for before, after in pairwise(record.timestamp for record in taught if record.key is None):
+        at = bisect_right(received, before)
+        if at < len(received) and received[at] < after:
+            longest = max(longest, after - received[at])
+    return longest / 1000
 
 
 def _against_sorted(settings: StreamsSettings, script: Script, found: Counter[bytes]) -> int:
