@@ -31,6 +31,9 @@ class Batch:
     event_time: int
     """Greatest event time in the batch, µs: drives expiry and the ageing of sightings, never the wall clock."""
 
+    starts: Array | None = None
+    """int32: the row at which each slate begins. Features with one value per slate are then read, and hashed, there only."""
+
     def __len__(self) -> int:
         return len(self.emissions)
 
@@ -61,13 +64,21 @@ def batch_of(spec: FeatureSpec, samples: Sequence[Sample]) -> Batch:
         )
         for sample in samples
     ]
-    emissions = _joined([sample.emissions for sample in samples], np.int8)
+    lengths = np.array([len(sample.emissions) for sample in samples], np.int64)
+    columns = {}
+    for feature in spec.features:
+        values = [part[feature.name] for part in parts]
+        if feature.per_slate:
+            columns[feature.name] = np.repeat(column(feature, [v[:1] for v in values]), lengths[lengths > 0], axis=0)
+        else:
+            columns[feature.name] = column(feature, values)
     return Batch(
-        columns={f.name: column(f, [part[f.name] for part in parts]) for f in spec.features},
-        emissions=emissions,
+        columns=columns,
+        emissions=_joined([sample.emissions for sample in samples], np.int8),
         weights=_joined([sample.weights or [1.0] * len(sample.emissions) for sample in samples], np.float32),
         positions=_joined([sample.positions for sample in samples], np.int32),
         event_time=max((sample.event_time for sample in samples), default=0),
+        starts=(np.cumsum(lengths) - lengths)[lengths > 0].astype(np.int32),
     )
 
 

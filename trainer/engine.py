@@ -44,8 +44,18 @@ class Touched:
     """float32[m, heads]: what a fresh row's heads begin with."""
 
 
+@dataclass(frozen=True)
+class Keyed:
+    """The keys of a batch."""
+
+    keys: tuple[Array, ...]
+    """Per table int64[n, C]."""
+    widths: tuple[Array, ...]
+    """Per table int32: columns of each multi-valued field."""
+
+
 class Engine:
-    """The graph and its session. Not thread-safe."""
+    """The graph and its session. One thread at a time, but for `keys`."""
 
     def __init__(self, plan: Plan, capacities: Sequence[int]) -> None:
         self.plan = plan
@@ -67,10 +77,21 @@ class Engine:
 
     # ---- what the learner calls
 
-    def look_up(self, batch: Batch) -> list[tuple[Array, Array, Array]]:
-        """Per table: keys int64[n, C], slots int32[n, C] (−1: none; keys that are NOTHING: 0), columns per multi-valued field."""
-        found = self._run("look_up", *(batch.columns[f.name] for f in self.plan.features.features))
-        return [(found[i], found[i + 1], found[i + 2]) for i in range(0, len(found), 3)]
+    def keys(self, batch: Batch) -> Keyed:
+        """Fingerprint and cross the strings. Depends on nothing that is learned: any thread may do it ahead of time."""
+        feeds, n = [], len(batch)
+        starts = batch.starts if batch.starts is not None else np.arange(n, dtype=np.int32)
+        for feature in self.plan.features.features:
+            column = batch.columns[feature.name]
+            if feature.kind != "number":
+                feeds.append(column[starts] if feature.per_slate and batch.starts is not None else column)
+        slate = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff(starts, append=n))
+        made = self._run("keys", *feeds, slate)
+        return Keyed(tuple(made[0::2]), tuple(made[1::2]))
+
+    def find(self, keyed: Keyed) -> list[Array]:
+        """Per table the slots, int32[n, C]: −1 where a key has none, 0 where there is nothing to look up."""
+        return self._run("find", *keyed.keys)
 
     def step(self, batch: Batch, touched: Sequence[Touched], step: int, bootstrap: Array) -> Array:
         """Score the batch, then learn from it: float32[n]."""
@@ -100,7 +121,9 @@ class Engine:
 
     def score(self, batch: Batch) -> tuple[Array, Array]:
         """Scores at the reference position, float32[n], and of the heads, float32[n, heads]."""
-        score, heads = self._run("score", *(batch.columns[f.name] for f in self.plan.features.features))
+        keyed = self.keys(batch)
+        numbers = (batch.columns[name] for name in self.plan.numbers)
+        score, heads = self._run("score", *keyed.keys, *keyed.widths, *numbers)
         return score, heads
 
     def rows(self, table: int, slots: Array) -> Array:

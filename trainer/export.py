@@ -115,7 +115,7 @@ def _predict(served: Model) -> Ends:
     spreads = []
     prints = model.fingerprints(planned, columns)
     for i, table in enumerate(planned.tables):
-        keys, widths = model.keys(table, planned, columns, prints)
+        keys, widths = model.keys(table, prints)
         with tf.control_dependencies([place]):
             slots = model.find(served.keys[i], keys)
         slots = tf.where(slots < 0, model.default_rows(table, widths)[None, :], slots)

@@ -57,12 +57,8 @@ class _Builder:
             self._vectors = [self._variable(f"vectors_{t.name}", [None, t.dim]) for t in plan.tables]
         self._dense = self._variable("dense", [3, plan.dense_size])
         columns = model.inputs(plan)
-        feeds = [columns[f.name] for f in plan.features.features]
-        with tf.device("/CPU:0"):
-            prints = model.fingerprints(plan, columns)
-            found = [self._found(i, columns, prints) for i in range(len(plan.tables))]
-        self.ends["look_up"] = (feeds, [x for item in found for x in item], [])
-        self._score_graph(columns, feeds, found)
+        self._keys_graph(columns)
+        self._find_graph(columns)
         self._step_graph(columns)
         for i, table in enumerate(plan.tables):
             self._access(i, table)
@@ -75,23 +71,43 @@ class _Builder:
         self.start.append(_assign(handle, tf.zeros([0 if size is None else size for size in shape])))
         return handle
 
-    def _found(self, i: int, columns: dict[str, Tensor], prints: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        table = self.plan.tables[i]
-        keys, widths = model.keys(table, self.plan, columns, prints)
-        slots = model.find(self._keys[i], keys)
-        if table.several:
-            slots = tf.where(tf.equal(keys, model.NOTHING), tf.zeros_like(slots), slots)
-        return keys, slots, widths
+    def _keys_graph(self, columns: dict[str, Tensor]) -> None:
+        """From strings to keys. Features with one value per slate are fed once per slate, and `slate` says whose each row is."""
+        slate = tf.compat.v1.placeholder(tf.int32, [None], name="slate")
+        strings = [f for f in self.plan.features.features if f.kind != "number"]
+        with tf.device("/CPU:0"):
+            prints = model.fingerprints(self.plan, columns)
+            for feature in strings:
+                if feature.per_slate:
+                    once = prints[feature.name]
+                    there = None if once.there is None else tf.gather(once.there, slate)
+                    prints[feature.name] = model.Prints(tf.gather(once.values, slate), there)
+            made = [model.keys(table, prints) for table in self.plan.tables]
+        self.ends["keys"] = ([*(columns[f.name] for f in strings), slate], [x for both in made for x in both], [])
 
-    def _score_graph(self, columns: dict[str, Tensor], feeds: list[Tensor], found: list[tuple[Tensor, ...]]) -> None:
-        spreads = []
-        for i, table in enumerate(self.plan.tables):
-            _, slots, widths = found[i]
-            slots = tf.where(slots < 0, model.default_rows(table, widths)[None, :], slots)
-            spreads.append(model.spread(table, self._served(i, slots), slots, widths))
+    def _find_graph(self, columns: dict[str, Tensor]) -> None:
+        """From keys to slots (`find`), and on to scores (`score`)."""
+        hold = tf.compat.v1.placeholder
+        keys = [hold(tf.int64, [None, None], name=f"find_{t.name}") for t in self.plan.tables]
+        widths = [hold(tf.int32, [len(t.several)], name=f"widths_{t.name}") for t in self.plan.tables]
+        found, spreads = [], []
+        with tf.device("/CPU:0"):
+            for i, table in enumerate(self.plan.tables):
+                slots = model.find(self._keys[i], keys[i])
+                if table.several:
+                    slots = tf.where(tf.equal(keys[i], model.NOTHING), tf.zeros_like(slots), slots)
+                found.append(slots)
+                slots = tf.where(slots < 0, model.default_rows(table, widths[i])[None, :], slots)
+                spreads.append(model.spread(table, self._served(i, slots), slots, widths[i]))
+        self.ends["find"] = (keys, found, [])
         dense = model.dense_weights(self.plan, _read(self._dense)[0])
-        logit, heads = model.logits(self.plan, spreads, model.numbers(self.plan, columns), dense)
+        number = self._numbers(columns, tf.shape(keys[0])[0])
+        logit, heads = model.logits(self.plan, spreads, number, dense)
+        feeds = [*keys, *widths, *(columns[name] for name in self.plan.numbers)]
         self.ends["score"] = (feeds, [tf.sigmoid(logit), tf.sigmoid(logit[:, None] + heads)], [])
+
+    def _numbers(self, columns: dict[str, Tensor], n: Tensor) -> Tensor:
+        return model.numbers(self.plan, columns) if self.plan.numbers else tf.zeros([n, 0], tf.float32)
 
     def _served(self, i: int, slots: Tensor) -> Tensor:
         """Rows as serving has them: linear weight, heads, embedding."""
@@ -117,7 +133,7 @@ class _Builder:
                 part.gather(plan)
         state = _read(self._dense)
         flat = tf.identity(state[0])
-        number = model.numbers(plan, columns) if plan.numbers else tf.zeros([tf.shape(emissions)[0], 0], tf.float32)
+        number = self._numbers(columns, tf.shape(emissions)[0])
         spreads = [part.spread for part in parts]
         logit, heads = model.logits(plan, spreads, number, model.dense_weights(plan, flat), positions)
         up = [losses.gradient(logit, emissions, weights, settings.revision)]

@@ -14,7 +14,7 @@ from feedback.events import REVISION
 from feedback.features import FeatureSpec
 from trainer import delta, model
 from trainer.batch import Batch
-from trainer.engine import Engine, Touched
+from trainer.engine import Engine, Keyed, Touched
 from trainer.fields import Plan, Table, plan
 from trainer.settings import ModelSettings
 from trainer.slots import Slots
@@ -56,8 +56,14 @@ class Learner:
 
     # ---- learning
 
-    def learn(self, batch: Batch) -> Array:
+    def prepare(self, batch: Batch) -> Keyed:
+        """Work out a batch's keys, ahead of `learn` and in any thread: they depend on nothing that is learned."""
+        return self._engine.keys(batch)
+
+    def learn(self, batch: Batch, keyed: Keyed | None = None) -> Array:
         """Score the rows with the weights as they are (float32[n]), then take one step with them.
+
+        `keyed`: what `prepare` made of the same batch, if it was called.
 
         Raises:
             EventError: `fnw` and a sample weight other than 1: its weights are not defined then.
@@ -67,7 +73,9 @@ class Learner:
         if self.plan.settings.revision == "fnw" and (batch.weights != 1).any():
             raise EventError("weight_with_fnw", field="weights", allowed="1 where trainer.model.revision = fnw")
         self.clock = max(self.clock, batch.event_time)
-        touched = [self._touch(i, *found, batch) for i, found in enumerate(self._engine.look_up(batch))]
+        keyed = keyed or self._engine.keys(batch)
+        found = zip(keyed.keys, self._engine.find(keyed), keyed.widths, strict=True)
+        touched = [self._touch(i, *table, batch) for i, table in enumerate(found)]
         self.step += 1
         return self._engine.step(batch, touched, self.step, self._bootstrap(len(batch)))
 

@@ -28,57 +28,71 @@ def inputs(plan: Plan) -> dict[str, Tensor]:
     return {f.name: tf.compat.v1.placeholder(*shapes[f.kind], name=f"input_{f.name}") for f in plan.features.features}
 
 
-def fingerprints(plan: Plan, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """63-bit fingerprints of the strings, by feature: int64, shaped like the strings."""
+@dataclass(frozen=True)
+class Prints:
+    """The strings of one feature as the graph goes on with them."""
+
+    values: Tensor
+    """int64: 63-bit fingerprints, shaped like the strings."""
+    there: Tensor | None
+    """bool, the same shape: false for the padding of a multi-valued feature; None for a single value, which is always there."""
+
+
+def fingerprints(plan: Plan, columns: Mapping[str, Tensor]) -> dict[str, Prints]:
+    """The fingerprints of every string feature, by its name."""
     return {
-        f.name: tf.strings.to_hash_bucket_fast(columns[f.name], _POSITIVE)
+        f.name: Prints(
+            tf.strings.to_hash_bucket_fast(columns[f.name], _POSITIVE),
+            tf.not_equal(columns[f.name], "") if f.kind == "strings" else None,
+        )
         for f in plan.features.features
         if f.kind != "number"
     }
 
 
-def keys(
-    table: Table, plan: Plan, columns: Mapping[str, Tensor], prints: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor]:
+def keys(table: Table, prints: Mapping[str, Prints]) -> tuple[Tensor, Tensor]:
     """The keys of a table's columns, int64[n, C], and how many columns each multi-valued field has, int32[fields]."""
     single = [_key(field, prints) for field in table.single]
     groups = [tf.stack(single, axis=1)] if single else []
     for field in table.several:
-        key, there = _key(field, prints), _there(field, plan, columns)
+        key, there = _key(field, prints), _there(field, prints)
         groups.append(_flat(tf.where(there, key, tf.constant(NOTHING, tf.int64)), len(field.parts)))
     joined = groups[0] if len(groups) == 1 else tf.concat(groups, axis=1)
     widths = [tf.shape(group)[1] for group in groups[1 if single else 0 :]]
     return joined, (tf.stack(widths) if widths else tf.zeros([0], tf.int32))
 
 
-def _key(field: Field, prints: Mapping[str, Tensor]) -> Tensor:
+def _key(field: Field, prints: Mapping[str, Prints]) -> Tensor:
     factors, summand = mixing(field)
-    if not field.several:
-        mixed = tf.add_n([prints[part] * factor for part, factor in zip(field.parts, factors, strict=True)])
-    else:
-        axes = len(field.parts)
-        mixed = tf.constant(0, tf.int64)
-        for i, (part, factor) in enumerate(zip(field.parts, factors, strict=True)):
-            mixed += _spread(prints[part], i, axes) * factor
-    return tf.bitwise.bitwise_and(mixed + summand, _POSITIVE)
+    axes = len(field.parts) if field.several else 0
+    mixed = [
+        _along(prints[part].values, i, axes) * factor
+        for i, (part, factor) in enumerate(zip(field.parts, factors, strict=True))
+    ]
+    total = mixed[0]
+    for summed in mixed[1:]:
+        total += summed
+    return tf.bitwise.bitwise_and(total + summand, _POSITIVE)
 
 
-def _spread(values: Tensor, axis: int, axes: int) -> Tensor:
-    """[n] or [n, k] with its values along one of `axes` axes behind the first."""
+def _there(field: Field, prints: Mapping[str, Prints]) -> Tensor:
+    there = tf.constant(True)
+    for i, part in enumerate(field.parts):
+        mask = prints[part].there
+        if mask is not None:
+            there = tf.logical_and(there, _along(mask, i, len(field.parts)))
+    return there
+
+
+def _along(values: Tensor, axis: int, axes: int) -> Tensor:
+    """[n] or [n, k] with its values along one of `axes` axes behind the first; as it is where `axes` is 0."""
+    if not axes:
+        return values
     if values.shape.rank == 1:
         return tf.reshape(values, [-1] + [1] * axes)
     shape = [tf.shape(values)[0]] + [1] * axes
     shape[1 + axis] = tf.shape(values)[1]
     return tf.reshape(values, shape)
-
-
-def _there(field: Field, plan: Plan, columns: Mapping[str, Tensor]) -> Tensor:
-    kinds = {f.name: f.kind for f in plan.features.features}
-    there = tf.constant(True)
-    for i, part in enumerate(field.parts):
-        if kinds[part] == "strings":
-            there = tf.logical_and(there, _spread(tf.not_equal(columns[part], ""), i, len(field.parts)))
-    return there
 
 
 def _flat(values: Tensor, axes: int) -> Tensor:
@@ -200,9 +214,8 @@ def _deep(plan: Plan, flat: Tensor, number: Tensor, dense: Mapping[str, Tensor])
     if kind == "fm":
         return _pairs(tf.matmul(start, sums), flat)
     both = tf.matmul(start, tf.concat([dense["hidden0"], sums], axis=1))
-    wide = plan.settings.hidden[0]
-    summed, hidden = both[:, wide:], tf.nn.relu(both[:, :wide] + dense["hidden0_bias"])
-    return _pairs(summed, flat) + _network(plan, hidden, dense)
+    hidden, summed = tf.split(both, [plan.settings.hidden[0], plan.settings.dim], axis=1)
+    return _pairs(summed, flat) + _network(plan, tf.nn.relu(hidden + dense["hidden0_bias"]), dense)
 
 
 def _summing(plan: Plan) -> Tensor:

@@ -56,7 +56,18 @@ def joined(batches: list[Batch]) -> Batch:
         weights=np.concatenate([b.weights for b in batches]),
         positions=np.concatenate([b.positions for b in batches]),
         event_time=max(b.event_time for b in batches),
+        starts=_starts(batches),
     )
+
+
+def _starts(batches: list[Batch]) -> Array | None:
+    found, first = [], 0
+    for batch in batches:
+        if batch.starts is None:
+            return None
+        found.append(batch.starts + np.int32(first))
+        first += len(batch)
+    return np.concatenate(found)
 
 
 def _stacked(arrays: list[Array]) -> Array:

@@ -108,7 +108,7 @@ class Slots:
         slots = np.concatenate(parts)
         if not len(slots):
             return np.empty(0, np.int64)
-        gone = self.keys[slots]
+        gone: Array = self.keys[slots]
         self.removed.extend(gone[~self.born[slots]].tolist())
         self.keys[slots] = NO_KEY
         self.born[slots] = False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from feedback.events import NEGATIVE, POSITIVE, Sample
 from feedback.features import Feature, FeatureSpec
 from trainer.batch import batch_of, padded
+from trainer.learner import Learner
 from trainer.progressive import auc, joined, log_loss, steps
+from trainer.settings import ModelSettings
 
 SPEC = FeatureSpec(
     features=(
@@ -46,7 +50,17 @@ def test_samples_are_joined_in_order_and_padded_to_the_longest_list() -> None:
     assert batch.emissions.tolist() == [1, 0, 1]
     assert batch.weights.tolist() == [1.0, 1.0, 2.0]
     assert batch.positions.tolist() == [0, 1, 0]
+    assert batch.starts is not None and batch.starts.tolist() == [0, 2]
     assert (len(batch), batch.event_time) == (3, first.event_time)
+
+
+def test_features_with_one_value_per_slate_may_be_read_there_only() -> None:
+    model = Learner(SPEC, ModelSettings(crosses=("user*topics",)), line="test")
+    samples = [sample(str(i % 3), ["a", "b", "c"][: i % 3 + 1]) for i in range(12)]
+    batch = batch_of(SPEC, samples)
+    everywhere = replace(batch, starts=None)
+    for ours, theirs in zip(model.prepare(batch).keys, model.prepare(everywhere).keys, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_lists_at_all_are_one_empty_column() -> None:

@@ -93,9 +93,9 @@ def test_a_value_unseen_for_long_is_forgotten_and_its_slot_comes_back() -> None:
         model.take_delta()
     known = {int(key) for key in model.slots[1].keys[: model.slots[1].next]}
     rows = batch(3, 100, users=20)
-    old = model._engine.look_up(rows)
+    old = model._engine.find(model.prepare(rows))[0]
     gone = np.char.isdigit(rows.columns["user"].astype(str)) & (rows.columns["user"].astype(int) >= 10)
-    assert (old[0][1][gone, 0] == -1).all() and (old[0][1][~gone, 0] > 0).all()
+    assert (old[gone, 0] == -1).all() and (old[~gone, 0] > 0).all()
     assert len(known) < 500
 
 

@@ -76,9 +76,9 @@ def test_a_score_is_the_formula_s(kind: str) -> None:
     for seed in range(12):
         model.learn(batch(seed))
     rows = batch(99, 16)
-    found = model._engine.look_up(rows)
+    keyed = model.prepare(rows)
     slots = []
-    for (_, at, widths), table in zip(found, model.plan.tables, strict=True):
+    for at, widths, table in zip(model._engine.find(keyed), keyed.widths, model.plan.tables, strict=True):
         fields = np.concatenate([np.arange(len(table.single)), np.repeat(np.arange(len(table.single), 9), widths[0])])
         slots.append(np.where(at < 0, fields[: at.shape[1]] + 1, at))
     np.testing.assert_allclose(model.score(rows), by_hand(model.snapshot(), rows, slots), rtol=1e-4)

@@ -176,7 +176,7 @@ def test_predictions_meanwhile_see_old_or_new_rows_and_never_a_key_without_its_r
     served = Served(tmp_path / "1")
     columns = {name: column[:1] for name, column in batch(0, 1).columns.items()}
     columns |= {"tags": strings([""])[:, None], "user": strings(["watched"]), "item": strings(["new"])}
-    keys = model._engine.look_up(whole(columns))[0][0][0]
+    keys = model.prepare(whole(columns)).keys[0][0]
     first, width = 1000, model.plan.tables[0].served
     reserved = np.arange(1, model.plan.tables[0].reserved, dtype=np.int32)
     dense = np.zeros(model.plan.dense_size, np.float32)
