@@ -21,6 +21,7 @@ Source = Literal["user", "item", "context", "candidate", "user_state", "item_sta
 FeatureKind = Literal["string", "strings", "number"]
 
 _HOUR_US = 3_600_000_000
+_PLAIN: dict[str, set[type]] = {"string": {str}, "number": {float}, "strings": {list}}
 _PER_SLATE = frozenset({"user", "context", "user_state", "hour", "weekday"})
 
 
@@ -100,6 +101,8 @@ def _column(
     column = features.get(feature.name)
     if column is None:
         return [feature.fallback] * n
+    if set(map(type, column)) == _PLAIN[feature.kind]:
+        return list(column)
     return [_checked(feature, value) for value in column]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain
 from math import prod
 
@@ -120,5 +121,6 @@ def _filled(values: list[float], tensor: TensorProto) -> list[float]:
     return values
 
 
+@lru_cache(256)
 def _shape(*sizes: int) -> TensorShapeProto:
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])

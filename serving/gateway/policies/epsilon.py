@@ -18,13 +18,13 @@ class EpsilonGreedy:
 
     def draw(self, candidates: Candidates, count: int, random: Random) -> list[int]:
         """Fill slot by slot."""
-        ranking = candidates.ranking(candidates.scores)
+        ranking = list(candidates.best)
         return [ranking.pop(self._place(len(ranking), random)) for _ in range(count)]
 
     def prefixes(self, candidates: Candidates, slate: Sequence[int]) -> list[float]:
         """Sum the slots' log-probabilities."""
         epsilon, total, found = self.epsilon, 0.0, []
-        ranking = candidates.ranking(candidates.scores)
+        ranking = list(candidates.best)
         for shown in slate:
             place = ranking.index(shown)
             chance = epsilon / len(ranking) + (0.0 if place else 1 - epsilon)

@@ -15,12 +15,12 @@ class Greedy:
 
     def draw(self, candidates: Candidates, count: int, random: Random) -> list[int]:
         """The `count` best."""
-        return candidates.ranking(candidates.scores)[:count]
+        return list(candidates.best[:count])
 
     def prefixes(self, candidates: Candidates, slate: Sequence[int]) -> list[float]:
         """0 as long as the slate is the ranking, then IMPOSSIBLE."""
         found, certain = [], 0.0
-        for best, shown in zip(candidates.ranking(candidates.scores), slate, strict=False):
+        for best, shown in zip(candidates.best, slate, strict=False):
             certain = certain if best == shown else IMPOSSIBLE
             found.append(certain)
         return found

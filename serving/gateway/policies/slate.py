@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import neg
 from random import Random
 from typing import Protocol
 
@@ -32,8 +34,12 @@ class Candidates:
 
     def ranking(self, scores: Sequence[float]) -> list[int]:
         """Indexes by falling score; among equals by item id, so that no order of arrival leaks in."""
-        ids = self.ids
-        return sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))
+        return [i for _, _, i in sorted(zip(map(neg, scores), self.ids, range(len(self.ids)), strict=True))]
+
+    @cached_property
+    def best(self) -> tuple[int, ...]:
+        """The ranking by score."""
+        return tuple(self.ranking(self.scores))
 
 
 class Policy(Protocol):
@@ -96,14 +102,17 @@ class Mixture:
         slate = (self._uniform if explore else self.base).draw(candidates, count, random)
         base = self.base.prefixes(candidates, slate) if share < 1 else [IMPOSSIBLE] * len(slate)
         if share:
-            uniform = self._uniform.prefixes(candidates, slate)
-            base = [mix(share, u, b) for u, b in zip(uniform, base, strict=True)]
+            base = _mixed(share, self._uniform.prefixes(candidates, slate), base)
         return Decision(slate, base, self.name)
 
 
-def mix(share: float, one: float, other: float) -> float:
-    """The log of share·exp(one) + (1 − share)·exp(other), without leaving the range of a float."""
-    a = math.log(share) + one
-    b = math.log1p(-share) + other if share < 1 else IMPOSSIBLE
-    high, low = (a, b) if a > b else (b, a)
-    return high if low == IMPOSSIBLE else high + math.log1p(math.exp(low - high))
+def _mixed(share: float, ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    """The logs of share·exp(one) + (1 − share)·exp(other), without leaving the range of a float."""
+    more = math.log(share)
+    less = math.log1p(-share) if share < 1 else IMPOSSIBLE
+    found = []
+    for one, other in zip(ones, others, strict=True):
+        a, b = more + one, less + other
+        high, low = (a, b) if a > b else (b, a)
+        found.append(high if low == IMPOSSIBLE else high + math.log1p(math.exp(low - high)))
+    return found
