@@ -37,7 +37,7 @@ from feedback.settings import KafkaSettings
 
 NEWS_SLATES = 20_000
 """How many slates of a log that is not MovieLens are replayed unless told otherwise."""
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 _SHOWN_STATES = (State.RESTARTING, State.FAILED)
 
 

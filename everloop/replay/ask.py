@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-import httpx
+import aiohttp
 import msgspec
 
 from everloop.logs.slates import Slate
@@ -16,6 +16,7 @@ from feedback.errors import UsageError
 _RETRIABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S: Final = 0.05
 _MOST_PAUSE_S: Final = 1.0
+_ATTEMPT_S: Final = 10.0
 
 
 class Asker:
@@ -23,9 +24,13 @@ class Asker:
 
     def __init__(self, gateway: str, tally: Tally, *, key: str = "", patience_s: float = 30.0, most: int = 32) -> None:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-        limits = httpx.Limits(max_connections=most, max_keepalive_connections=most)
-        timeout = httpx.Timeout(5.0, pool=patience_s)
-        self._client = httpx.AsyncClient(base_url=gateway, headers=headers, limits=limits, timeout=timeout)
+        # aiohttp: a tenth of httpx's time per request, and the replayer shares its cores with the loop.
+        self._client = aiohttp.ClientSession(
+            headers=headers,
+            connector=aiohttp.TCPConnector(limit=most),
+            timeout=aiohttp.ClientTimeout(total=_ATTEMPT_S, connect=patience_s),
+        )
+        self._url = gateway.rstrip("/") + "/v1/recommend"
         self._tally, self._patience = tally, patience_s
 
     async def ask(self, slate: Slate) -> bool:
@@ -60,23 +65,23 @@ class Asker:
     async def _attempt(self, body: bytes) -> dict[str, Any] | None:
         self._tally.attempts += 1
         try:
-            response = await self._client.post("/v1/recommend", content=body)
-        except httpx.TransportError as error:
+            async with self._client.post(self._url, data=body) as response:
+                status, content = response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._tally.problems[type(error).__name__] += 1
             return None
-        if response.status_code == 200:
-            answer: dict[str, Any] = msgspec.json.decode(response.content)
+        if status == 200:
+            answer: dict[str, Any] = msgspec.json.decode(content)
             return answer
-        self._tally.problems[f"status {response.status_code}"] += 1
-        if response.status_code not in _RETRIABLE:
-            raise UsageError(
-                f"the gateway refuses a request of the log ({response.status_code}): {response.text[:500]}"
-            )
+        self._tally.problems[f"status {status}"] += 1
+        if status not in _RETRIABLE:
+            words = content[:500].decode(errors="replace")
+            raise UsageError(f"the gateway refuses a request of the log ({status}): {words}")
         return None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
 
 def request(slate: Slate) -> bytes:
