@@ -126,7 +126,6 @@ def until_read(kafka: KafkaSettings, timeout_s: float = 300) -> tuple[float, Led
     deadline = time.monotonic() + timeout_s
     try:
         ends = {(each.topic, each.partition): end for each, end in consumer.end_offsets(inputs).items()}
-        consumer.assign(samples)
         while len(done) < kafka.partitions:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"only partitions {sorted(done)} have been joined to the end after {timeout_s:g} s")
@@ -151,16 +150,13 @@ def _last_progress(consumer: KafkaConsumer, where: TopicPartition, end: int) -> 
     # The last record of a transaction is its progress; the broker's own marker stands behind it.
     if end < 2:
         return None
-    others = [each for each in consumer.assignment() if each != where]
-    consumer.pause(*others)
-    consumer.resume(where)
+    consumer.assign([where])
     consumer.seek(where, end - 2)
-    found = None
-    for record in consumer.poll(timeout_ms=100).get(where, ()):
+    for record in consumer.poll(timeout_ms=2_000).get(where, ()):
         event = decode_output(record.value) if record.key is None else None
         if isinstance(event, Progress):
-            found = record.timestamp / 1000, event
-    return found
+            return record.timestamp / 1000, event
+    return None
 
 
 def latency(bootstrap: str, *, rate: float, seconds: float, settings: StreamsSettings = LIVE) -> dict[str, float]:

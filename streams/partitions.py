@@ -26,7 +26,7 @@ from streams.log import logger
 from streams.settings import StreamsSettings
 
 _BATCH_BYTES = 900_000
-_READ_RECORDS = 4_000
+_AT_ONCE = 500
 
 
 class Partition:
@@ -88,9 +88,15 @@ class Partition:
 
     async def work(self, predictions: Sequence[ConsumerRecord], outcomes: Sequence[ConsumerRecord]) -> Round:
         """Feed records and commit what comes of them."""
-        assert self.join is not None
-        out = self.join.feed(predictions, outcomes)
-        await self._commit(self.join, out)
+        join, out = self.join, Round()
+        assert join is not None
+        for records, read in ((predictions, join.read_predictions), (outcomes, join.read_outcomes)):
+            for at in range(0, len(records), _AT_ONCE):
+                read(records[at : at + _AT_ONCE], out)
+                # The group takes a worker for dead whose loop does not turn.
+                await asyncio.sleep(0)
+        join.advance(out)
+        await self._commit(join, out)
         return out
 
     async def _commit(self, join: Join, out: Round) -> None:
@@ -191,6 +197,6 @@ async def _read(reader: AIOKafkaConsumer, partition: TopicPartition, low: int, e
     reader.assign([partition])
     reader.seek(partition, max(low, first))
     while await reader.position(partition) < last:
-        for records in (await reader.getmany(partition, timeout_ms=200, max_records=_READ_RECORDS)).values():
+        for records in (await reader.getmany(partition, timeout_ms=200, max_records=_AT_ONCE)).values():
             yield [record for record in records if record.offset < last]
         await asyncio.sleep(0)
