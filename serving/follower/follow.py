@@ -73,6 +73,7 @@ class Follower:
         self._attempts: dict[int, int] = {}
         self._again: dict[int, float] = {}
         self._failures: dict[int, str] = {}
+        self._repairs: dict[int, int] = {}
         self._asked: dict[int, int] = {}
         self._swaps: deque[dict[str, int]] = deque(maxlen=1000)
         """Per label move: the version, when its load was asked for and when the label had moved (wall clock, µs)."""
@@ -255,6 +256,8 @@ class Follower:
     def _drop(self, version: int) -> None:
         feeder = self._feeders.pop(version)
         feeder.stop()
+        if feeder.progress.failed:
+            self._repairs[version] = self._repairs.get(version, 0) + 1
         passed, failed = self._ended
         self._ended = (passed + feeder.progress.passed, failed + feeder.progress.failed)
         self._since.pop(version, None)
@@ -271,7 +274,7 @@ class Follower:
             at=at.at,
             caught_up=at.known and at.caught_up,
             stuck=at.stuck,
-            tainted=at.failed > 0,
+            tainted=at.failed > 0 and self._repairs.get(version, 0) < self.settings.repairs,
             since=self._since.get(version, 0.0),
         )
 
@@ -399,6 +402,8 @@ class Follower:
         feeder = self._feeders.get(live)
         if feeder is not None and (feeder.progress.stuck or feeder.progress.waiting):
             return f"version {live}: {feeder.progress.stuck or feeder.progress.waiting}"
+        if feeder is not None and feeder.progress.failed:
+            return f"version {live} differs from the trainer: {feeder.progress.failed} checksums did not hold"
         if (version := plan.targets(self._view).live) in self._failures:
             return f"version {version} can't be downloaded: {self._failures[version]}"
         return "" if live else "nothing is live"

@@ -76,6 +76,9 @@ class FollowerSettings:
     """Downloads of a version that turn out half or corrupt before it is refused. Default 5."""
     fetch_retry_s: Positive = 1.0
     """Pause between two downloads of one version. Default 1 s."""
+    repairs: Count = 2
+    """Reloads of one version whose checksums do not hold; after that it stays as it is, as a problem, until the next base: what is
+    in the log is then wrong, not what is in memory. Default 2."""
     report_s: Positive = 0.5
     """Least time between two records on the replicas topic. Default 0.5 s."""
     heartbeat_s: Positive = 10.0

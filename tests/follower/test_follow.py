@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from feedback.versions import Canary
@@ -91,19 +93,44 @@ def test_sync_calls_that_fail_at_random_leave_no_gap_and_no_repeat(follow: Start
         follower.close()
 
 
-def test_a_replica_that_differs_is_repaired_by_loading_its_base_anew(follow: Start, line: Line, ask: ModelServer) -> None:
+def test_a_replica_that_differs_is_loaded_anew_and_says_so_when_that_does_not_mend_it(
+    follow: Start, line: Line, ask: ModelServer
+) -> None:
     line.base(1)
-    follower = follow()
+    follower = follow(repairs=1)
     line.delta(wrong=5)
     line.delta()
     line.checksum()
-    eventually(lambda: follower.metrics.failed._value.get() == 1, what="an alert")
-    # The delta in the log is what is wrong here, so the reload ends at the same difference: only a new base mends it.
+    # What is wrong here stands in the log, so that the base ends at the same difference when it has been loaded anew.
+    eventually(lambda: follower.metrics.failed._value.get() == 2, what="an alert before and one after the repair")
+    eventually(lambda: "differs from the trainer" in follower.status()["problem"])
+    assert is_live(follower, 1, 2), "a model that differs a little is better than none"
     line.base(2)
     line.delta()
     line.checksum()
     eventually(lambda: is_live(follower, 2, 3))
     eventually(lambda: follower.metrics.passed._value.get() >= 1)
+    assert not follower.status()["problem"]
+
+
+def test_a_replica_whose_memory_is_damaged_is_mended_by_an_older_base_without_a_pause(
+    follow: Start, line: Line, ask: ModelServer
+) -> None:
+    line.base(1)
+    follower = follow(drain_s=60.0)
+    line.delta()
+    eventually(lambda: is_live(follower, 1, 1))
+    line.base(2)
+    eventually(lambda: is_live(follower, 2, 1))
+    # Somebody else's delta: the model moves on to where the line is going, with another weight.
+    ask.sync(2, [struct.pack("<4q", 1, 1, 9, 77)])
+    line.delta()
+    line.checksum()
+    eventually(lambda: follower.metrics.failed._value.get() == 1, what="an alert")
+    eventually(lambda: [swap["version"] for swap in follower.status()["swaps"]] == [1, 2, 1, 2], what="1 stood in for 2")
+    line.checksum()
+    eventually(lambda: is_live(follower, 2, 2))
+    eventually(lambda: follower.metrics.passed._value.get() >= 1, what="the repaired model holds")
 
 
 def test_a_corrupt_version_is_refused_and_the_old_one_stays(follow: Start, line: Line, ask: ModelServer) -> None:
