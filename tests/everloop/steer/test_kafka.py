@@ -204,3 +204,36 @@ def test_the_control_record_of_a_model_that_nobody_steered_orders_nothing(topics
     from everloop.steer.topics import control
 
     assert control(topics, "news") == Control(model="news")
+
+
+def test_the_commands_say_what_is_and_do_what_is_asked(
+    topics: KafkaSettings, loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from everloop.cli import run
+
+    monkeypatch.setenv("EVERLOOP_KAFKA__BOOTSTRAP", topics.bootstrap)
+    monkeypatch.setenv("EVERLOOP_KAFKA__NAMESPACE", topics.namespace)
+    monkeypatch.setenv("EVERLOOP_KAFKA__PARTITIONS", str(topics.partitions))
+    data = f"--data={tmp_path}"
+    for version in (1, 2):
+        loop.event(version, "exported", uri="u", epoch=1)
+        loop.event(version, "gated", uri="u", epoch=1)
+    loop.replica("a", live=2, loaded={2: 9}, epoch=1)
+    loop.answer("r3", fallback="model_unavailable")
+
+    assert run(["pin", "2", data]) == 0
+    assert "version 2 is pinned" in capsys.readouterr().out
+    assert run(["versions", data, "--json"]) == 0
+    listed = msgspec.json.decode(capsys.readouterr().out)
+    assert [(row["version"], row["state"], row["pinned"]) for row in listed["versions"]] == [(2, "live", True), (1, "ready", False)]
+    assert run(["resume", "--skip", data]) == 2
+    assert "nothing is paused" in capsys.readouterr().err
+    assert run(["rollback", "--no-wait", data]) == 0
+    assert "everloop resume" in capsys.readouterr().out
+    assert run(["versions", data]) == 0
+    assert "a at 9" in capsys.readouterr().out
+    assert run(["resume", "--skip", data]) == 0
+    assert run(["canary", "start", "1", data]) == 2, "its epoch is over"
+    assert run(["explain", "r3", data]) == 0
+    assert "model_unavailable" in capsys.readouterr().out
+    assert run(["explain", "nobody", data]) == 2
