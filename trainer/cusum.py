@@ -26,7 +26,7 @@ def tilt(values: list[float], worst: float) -> float:
     low, high = 0.0, 1.0
     while np.exp(high * x).mean() < 1.0 and high < 1e6:
         low, high = high, high * 2
-    for _ in range(60):
+    for _ in range(30):
         middle = (low + high) / 2
         if np.exp(middle * x).mean() < 1.0:
             low = middle

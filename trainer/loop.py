@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from feedback.deltas import DeltaHeader, Step
 from feedback.errors import EventError
 from feedback.events import MAX_SENT_TIMES, Sample
@@ -55,23 +53,14 @@ class Loop:
         return any(step.examples for step in self.pending)
 
     def step(self, take: Take) -> Alarm | None:
-        """Score, learn, settle, in canonical order; then ask the gate."""
-        samples = [record.event for record in take.records if isinstance(record.event, Sample)]
-        scores = self._learn(samples) if samples else {}
+        """Score and learn the samples, then settle, each in canonical order; the gate looks at all of it."""
+        alarm = self._learn(take)
         self.pending.append(Step(step=self.learner.step, offsets=take.offsets, examples=take.examples))
-        alarm: Alarm | None = None
-        if scores:
-            taught = [sample for sample in samples if id(sample) in scores]
-            alarm = self.gate.step(taught, np.concatenate([scores[id(s)] for s in taught]), self.learner.step)
         for record in take.records:
-            event = record.event
-            if not isinstance(event, Sample):
-                settled = self.validation.settle(record.partition, event.watermark)
+            if not isinstance(record.event, Sample):
+                settled = self.validation.settle(record.partition, record.event.watermark)
                 if settled is not None:
                     alarm = alarm or self.gate.settled(settled)
-            elif id(event) in scores:
-                found: list[float] = scores[id(event)].tolist()
-                self.validation.observe(record.partition, event, found, self.learner.step)
         if alarm is None and self.gate.probe_due(self.learner.step):
             batch = batch_of(self.spec, self.gate.probe_samples)
             alarm = self.gate.probe(self.learner.score(batch), self.learner.step)
@@ -133,38 +122,38 @@ class Loop:
         )
         return header, probe
 
-    def _learn(self, samples: Sequence[Sample]) -> dict[int, Any]:
-        """Learn from samples; the first scores of each that could be learned, by its id in memory."""
-        samples, batch = self._batch(samples)
+    def _learn(self, take: Take) -> Alarm | None:
+        """Learn the samples of a step that can be learned, and hand their first scores to validation and gate."""
+        records = [record for record in take.records if record.examples]
+        samples: list[Sample] = [record.event for record in records]  # type: ignore[misc]
+        partitions = [record.partition for record in records]
+        if not samples:
+            return None
+        batch = self._sound(samples)
+        if batch is None:
+            # One bad sample must not stop the others: leave out those that make no batch of their own.
+            good = [self._sound([sample]) is not None for sample in samples]
+            samples = [sample for sample, fine in zip(samples, good, strict=True) if fine]
+            partitions = [partition for partition, fine in zip(partitions, good, strict=True) if fine]
+            self.refused += len(records) - len(samples)
+            batch = batch_of(self.spec, samples)
         if not len(batch):
-            return {}
+            return None
         scores = self.learner.learn(batch)
         if self._warmup_rows:
             self.warmup = batch.take(slice(0, self._warmup_rows))
         self.examples += len(batch)
-        found, at = {}, 0
         for sample in samples:
-            found[id(sample)] = scores[at : at + len(sample.emissions)]
-            at += len(sample.emissions)
             self.sent_times += sample.sent_times
-        return found
+        self.validation.observe(partitions, samples, scores, self.learner.step)
+        return self.gate.step(samples, scores, self.learner.step)
 
-    def _batch(self, samples: Sequence[Sample]) -> tuple[Sequence[Sample], Batch]:
+    def _sound(self, samples: Sequence[Sample]) -> Batch | None:
+        """The batch of some samples; None where a column has another length, or a value another kind, than it must."""
         try:
-            return samples, batch_of(self.spec, samples)
+            batch = batch_of(self.spec, samples)
         except (EventError, ValueError, TypeError):
-            # One bad sample must not stop the others: leave out those that make no batch of their own.
-            good = [sample for sample in samples if self._sound(sample)]
-            self.refused += len(samples) - len(good)
-            return good, batch_of(self.spec, good)
-
-    def _sound(self, sample: Sample) -> bool:
-        n = len(sample.emissions)
-        try:
-            batch = batch_of(self.spec, [sample])
-        except (EventError, ValueError, TypeError):
-            return False
-        lengths = [len(column) for column in batch.columns.values()]
-        return len(sample.items) == n and all(
-            length == n for length in [len(batch.positions), len(batch.weights), *lengths]
-        )
+            return None
+        lengths = [len(column) for column in (batch.positions, batch.weights, *batch.columns.values())]
+        items = sum(len(sample.items) for sample in samples)
+        return batch if all(length == len(batch) for length in [items, *lengths]) else None

@@ -32,8 +32,8 @@ class Metrics:
         self.newest = 0
         """Greatest event time of a settled row, µs."""
 
-    def add(self, rows: Array, policies: list[str], ages: Array) -> None:
-        """Fold rows (dtype ROW), the policy of each, and each item's age in seconds."""
+    def add(self, rows: Array, policies: Array, ages: Array) -> None:
+        """Fold rows (dtype ROW), the policy of each (object[n]), and each item's age in seconds."""
         if not len(rows):
             return
         for name, tally in self.total.items():
@@ -80,7 +80,7 @@ class Metrics:
         for place in [place for place in self._window if place < oldest]:
             del self._window[place]
 
-    def _add_slices(self, rows: Array, policies: list[str], ages: Array) -> None:
+    def _add_slices(self, rows: Array, policies: Array, ages: Array) -> None:
         self._slice("reader_known", rows[rows["known"]])
         self._slice("reader_new", rows[~rows["known"]])
         self._bands(_POSITIONS, rows, rows["position"] + 1)
@@ -88,11 +88,10 @@ class Metrics:
         for name, end in _AGES:
             self._slice(name, rows[(ages > below) & (ages < end)])
             below = end - 1
-        names = np.array(policies, dtype=object)
-        for policy in sorted(set(policies)):
+        for policy in sorted(set(policies.tolist())):
             known = f"policy_{policy or 'none'}"
             full = sum(name.startswith("policy_") for name in self._slices) >= _POLICIES
-            self._slice(known if known in self._slices or not full else "policy_others", rows[names == policy])
+            self._slice(known if known in self._slices or not full else "policy_others", rows[policies == policy])
 
     def _bands(self, bands: tuple[tuple[str, int], ...], rows: Array, values: Array) -> None:
         below = 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.events import NEGATIVE, POSITIVE, REVISION
+from feedback.events import NEGATIVE, POSITIVE, REVISION, Sample
 from tests.trainer.loop.world import START, WINDOW, sample, slates
-from trainer.baseline import Baseline
+from trainer.baseline import Baseline, fingerprint
 from trainer.groups import ValidationSettings
 from trainer.settled import SettledFile, read_settled
 from trainer.validate import Validation
@@ -23,9 +24,14 @@ def validation() -> Validation:
     return Validation(SETTINGS, None)
 
 
+def see(v: Validation, partition: int, sample: Sample, scores: list[float], step: int) -> None:
+    """Let one sample be seen."""
+    v.observe([partition], [sample], np.array(scores, np.float32), step)
+
+
 def test_a_row_counts_when_its_watermark_has_passed_and_not_before() -> None:
     v = validation()
-    v.observe(0, sample(1, [7, 8], [NEGATIVE, POSITIVE], [0, 1]), [0.1, 0.9], 1)
+    see(v, 0, sample(1, [7, 8], [NEGATIVE, POSITIVE], [0, 1]), [0.1, 0.9], 1)
     assert v.settle(0, START + WINDOW - 1) is None
     settled = v.settle(0, START + WINDOW)
     assert settled is not None
@@ -36,8 +42,8 @@ def test_a_row_counts_when_its_watermark_has_passed_and_not_before() -> None:
 
 def test_a_revision_turns_the_label_and_keeps_the_first_score() -> None:
     v = validation()
-    v.observe(0, sample(1, [7, 8], [NEGATIVE, NEGATIVE], [0, 1]), [0.1, 0.2], 1)
-    v.observe(0, sample(1, [8], [REVISION], [1]), [0.7], 2)
+    see(v, 0, sample(1, [7, 8], [NEGATIVE, NEGATIVE], [0, 1]), [0.1, 0.2], 1)
+    see(v, 0, sample(1, [8], [REVISION], [1]), [0.7], 2)
     settled = v.settle(0, START + WINDOW)
     assert settled is not None
     assert settled.rows["label"].tolist() == [False, True]
@@ -46,8 +52,8 @@ def test_a_revision_turns_the_label_and_keeps_the_first_score() -> None:
 
 def test_negatives_that_come_after_the_positive_join_the_same_slate() -> None:
     v = validation()
-    v.observe(0, sample(1, [8], [POSITIVE], [1]), [0.9], 1)
-    v.observe(0, sample(1, [7, 9], [NEGATIVE, NEGATIVE], [0, 2]), [0.1, 0.2], 2)
+    see(v, 0, sample(1, [8], [POSITIVE], [1]), [0.9], 1)
+    see(v, 0, sample(1, [7, 9], [NEGATIVE, NEGATIVE], [0, 2]), [0.1, 0.2], 2)
     settled = v.settle(0, START + WINDOW)
     assert settled is not None
     assert len(settled.slates) == 1
@@ -56,16 +62,16 @@ def test_negatives_that_come_after_the_positive_join_the_same_slate() -> None:
 
 def test_a_revision_after_settling_is_counted_apart() -> None:
     v = validation()
-    v.observe(0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
+    see(v, 0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
     v.settle(0, START + WINDOW)
-    v.observe(0, sample(1, [7], [REVISION], [0]), [0.3], 2)
+    see(v, 0, sample(1, [7], [REVISION], [0]), [0.3], 2)
     assert v.unmatched == 1
     assert v.settle(0, START + 2 * WINDOW) is None
 
 
 def test_a_partition_settles_by_its_own_watermark() -> None:
     v = validation()
-    v.observe(0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
+    see(v, 0, sample(1, [7], [NEGATIVE], [0]), [0.1], 1)
     v.settle(1, START + 10 * WINDOW)
     assert v.open_rows == 1
     assert v.watermark == START + 10 * WINDOW
@@ -76,27 +82,50 @@ def test_a_partition_settles_by_its_own_watermark() -> None:
 def test_the_baseline_learns_only_what_settled() -> None:
     v = validation()
     for number in range(50):
-        v.observe(0, sample(number, [7], [POSITIVE], [0]), [0.5], 1)
-    assert v.baseline.sight(["i7"], START)[0] == v.baseline.sight(["i1"], START)[0]
+        see(v, 0, sample(number, [7], [POSITIVE], [0]), [0.5], 1)
+    assert rate(v.baseline, "i7") == rate(v.baseline, "i1")
     v.settle(0, START + WINDOW)
-    assert v.baseline.sight(["i7"], START)[0] > v.baseline.sight(["i1"], START)[0]
+    assert rate(v.baseline, "i7") > rate(v.baseline, "i1")
+
+
+def rate(baseline: Baseline, item: str, time: int = START) -> float:
+    """The baseline's score of an item."""
+    return float(baseline.sight(baseline.number([item], time), np.array([time]))[0][0])
+
+
+def count(baseline: Baseline, item: str, labels: list[int], time: int) -> None:
+    """Let settled labels of an item be learned."""
+    numbers = baseline.number([item] * len(labels), time)
+    baseline.learn(numbers, np.array(labels, bool), np.full(len(labels), time))
 
 
 def test_the_baseline_forgets_by_half_lives() -> None:
     baseline = Baseline(ValidationSettings(half_life_s=10.0, prior=1.0))
-    baseline.learn(["a"] * 8, [1] * 8, 0)
-    baseline.learn(["b"] * 100, [0] * 100, 0)
-    fresh, old = (baseline.sight(["a"], time)[0][0] for time in (0, 100_000_000))
-    assert fresh > 0.85
-    assert old < 0.15
+    count(baseline, "a", [1] * 8, START)
+    count(baseline, "b", [0] * 100, START)
+    assert rate(baseline, "a", START) > 0.85
+    assert rate(baseline, "a", START + 100_000_000) < 0.15
+    count(baseline, "a", [1] * 8, START + 10_000_000_000)
+    assert 0.85 < rate(baseline, "a", START + 10_000_000_000) < 0.95
+
+
+def test_the_baseline_remembers_the_items_seen_last_and_those_that_wait() -> None:
+    v = Validation(ValidationSettings(items=50), None)
+    for number in range(80):
+        time = START + number * 1_000_000
+        see(v, 0, sample(number, [number], [POSITIVE if number == 3 else NEGATIVE], [0], time=time), [0.5], number)
+        if number == 40:
+            v.settle(0, START + WINDOW)
+    settled = v.settle(0, START + 3 * WINDOW)
+    assert settled is not None
+    assert len(settled.rows) == 79
+    assert settled.rows["item"].tolist() == [fingerprint(f"i{number}") for number in range(1, 80)]
 
 
 def test_slices_tell_positions_policies_and_readers_apart() -> None:
     v = validation()
     for number in range(60):
-        v.observe(
-            0, sample(number, [1, 2, 3, 4], [POSITIVE, 0, 0, 0], [0, 1, 2, 3], user=f"u{number % 6}"), [0.5] * 4, 1
-        )
+        see(v, 0, sample(number, [1, 2, 3, 4], [POSITIVE, 0, 0, 0], [0, 1, 2, 3], user=f"u{number % 6}"), [0.5] * 4, 1)
     v.settle(0, START + WINDOW)
     v.fold()
     slices = v.metrics.slices()
@@ -111,7 +140,7 @@ def test_the_window_forgets_and_the_total_does_not() -> None:
     v = Validation(ValidationSettings(window_s=120.0), None)
     for slate in slates(600):
         for each in slate:
-            v.observe(0, each, [0.5] * len(each.items), 1)
+            see(v, 0, each, [0.5] * len(each.items), 1)
     v.settle(0, START + 10 * 600_000_000)
     v.fold()
     figures = v.metrics.figures()
@@ -130,7 +159,7 @@ def test_going_on_from_a_saved_state_counts_the_same_rows(
     def feed(v: Validation, part: slice) -> None:
         for number, slate in enumerate(world[part], part.start):
             for each in slate:
-                v.observe(number % 2, each, [0.3 + 0.01 * p for p in each.positions], number)
+                see(v, number % 2, each, [0.3 + 0.01 * p for p in each.positions], number)
             v.settle(number % 2, slate[0].event_time)
         v.fold()
 
