@@ -8,7 +8,7 @@ never imported. Read in this order:
 2. `messages`   requests and answers; `problems`: errors as RFC 9457 has them
 3. `access`     API keys and their scopes; `bucket`: the rate limit
 4. `breaker`    the circuit breaker, a pure state machine
-5. `store`      real-time features and the pool of candidates from Redis, in one round trip
+5. `store`      real-time features and the pool of candidates from Redis, in one round trip; `resp`: its connection
 6. `columns`    from a request and state to the model's inputs and the event's features
 7. `scorer`     gRPC Predict, what waits goes together
 8. `policies`   from scores to a slate and its propensities

@@ -131,6 +131,7 @@ class Gateway:
         """Close connections and files (all there is to do for a gateway that was never started)."""
         await self._scorer.close()
         await self.store.close()
+        await asyncio.sleep(0)
         self.spool.close()
 
     def status(self) -> Status:

@@ -26,6 +26,7 @@ from feedback.events import Value
 from feedback.features import Feature
 from feedback.settings import RedisSettings
 from serving.gateway.breaker import Breaker
+from serving.gateway.resp import Resp
 
 CACHE_S: Final = 0.25
 """How old an item's features may be."""
@@ -67,6 +68,7 @@ class Store:
         self._breaker, self._size, self._cache_s = breaker, pool, cache_s
         self._wants_user = any(feature.source == "user_state" for feature in features)
         self._wants_items = any(feature.source == "item_state" for feature in features)
+        self._resp = Resp(str(settings.url))
         self._redis: Any = aioredis.from_url(
             str(settings.url),
             socket_timeout=None,
@@ -123,14 +125,12 @@ class Store:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._resp.close()
         await self._redis.aclose()
 
     async def _hashes(self, keys: Sequence[str]) -> list[Mapping[bytes, bytes]]:
-        pipe = self._redis.pipeline(transaction=False)
-        for key in keys:
-            pipe.hgetall(key)
-        answers: list[Mapping[bytes, bytes]] = await pipe.execute()
-        return answers
+        replies = await self._resp.call([("HGETALL", key) for key in keys])
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies]
 
     async def _read_pools(self) -> None:
         pipe = self._redis.pipeline(transaction=False)
