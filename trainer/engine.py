@@ -30,6 +30,10 @@ class Touched:
     """bool[m]: rows whose key is new, so that its optimizer state begins anew."""
     where: Array
     """int32[n, C]: which of `rows` each column of each example uses."""
+    order: Array
+    """int32: the places of `where`, flattened, in the order of the rows they use, so that a row's gradients lie together."""
+    ordered: Array
+    """int32: `where` in that order."""
     firsts: Array
     """int32[e]: places in `where`, flattened, of keys that got their row in this step: they teach their default row too."""
     defaults: Array
@@ -109,6 +113,8 @@ class Engine:
                 t.sources,
                 t.fresh,
                 t.where,
+                t.order,
+                t.ordered,
                 t.firsts,
                 t.defaults,
                 t.widths,

@@ -176,13 +176,14 @@ class _Part:
         self.rows, self.sources = hold(tf.int32, [None]), hold(tf.int32, [None])
         self.fresh = hold(tf.bool, [None])
         self.where = hold(tf.int32, [None, None])
+        self.order, self.ordered = hold(tf.int32, [None]), hold(tf.int32, [None])
         self.firsts, self.defaults = hold(tf.int32, [None]), hold(tf.int32, [None])
         self.widths = hold(tf.int32, [len(table.several)])
         self.admitted = hold(tf.int64, [None]), hold(tf.int32, [None])
         self.expired = hold(tf.int64, [None])
         self.priors = hold(tf.float32, [None, table.heads])
-        self.feeds = [self.rows, self.sources, self.fresh, self.where, self.firsts, self.defaults, self.widths]
-        self.feeds += [*self.admitted, self.expired, self.priors]
+        self.feeds = [self.rows, self.sources, self.fresh, self.where, self.order, self.ordered]
+        self.feeds += [self.firsts, self.defaults, self.widths, *self.admitted, self.expired, self.priors]
 
     def gather(self, plan: Plan) -> None:
         """Read each row once, then spread it over the columns that use it."""
@@ -231,7 +232,9 @@ class _Part:
     def _sum(self, gradient: Tensor, width: int) -> Tensor:
         """Per row the sum of its gradients. A key's first sightings count for its default row as well."""
         flat = tf.reshape(gradient, [-1, width])
-        sums = tf.math.unsorted_segment_sum(flat, tf.reshape(self.where, [-1]), tf.shape(self.rows)[0])
+        sums = tf.raw_ops.SparseSegmentSumWithNumSegments(
+            data=flat, indices=self.order, segment_ids=self.ordered, num_segments=tf.shape(self.rows)[0]
+        )
         count = self.table.reserved - self.table.first
         more = tf.math.unsorted_segment_sum(tf.gather(flat, self.firsts), self.defaults, count)
         return tf.tensor_scatter_nd_add(sums, tf.range(count)[:, None], more)

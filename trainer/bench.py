@@ -1,0 +1,185 @@
+"""How fast the learner is, on slates made up for it.
+
+A stream of slates of 20: of the 8 string features 5 have one value per slate, 3 one per item. Slates are decoded samples; what is
+timed is all that follows: columns, fingerprints, look-up, scores, step. Columns and fingerprints of the next step are made while
+TensorFlow takes this one, as the loop does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from feedback.events import Sample, Value
+from feedback.features import Feature, FeatureSpec, Source
+from trainer.batch import Batch, batch_of
+from trainer.engine import Keyed
+from trainer.learner import Learner
+from trainer.settings import AdagradSettings, FtrlSettings, ModelSettings, SlotSettings
+
+Rows = list[tuple[str, str, list[float]]]
+
+SLATE = 20
+STEP = 2_048
+QUALITY_STEP = 500
+HISTORY = 6
+_PER_SLATE = 5
+_FEATURES = 8
+
+
+def run(runs: int) -> Rows:
+    """`samples_per_s`, `quality_samples_per_s`, `table_10m_ratio` and `checkpoint_pause_ms`, with every run's value."""
+    fast, quality, ratio, pause = [], [], [], []
+    for seed in range(runs):
+        learner = filled(1_000_000, ModelSettings(slots=SlotSettings(capacity=1 << 20)))
+        fast.append(throughput(learner, 1_000_000, STEP, seed))
+        pause.append(_pause_ms(learner))
+        learner.close()
+        learner = filled(200_000, quality_settings(), history=True)
+        quality.append(throughput(learner, 200_000, QUALITY_STEP, seed))
+        learner.close()
+        ratio.append(_step_s(10_000_000, seed) / _step_s(100_000, seed))
+    return [
+        ("samples_per_s", "1/s", fast),
+        ("quality_samples_per_s", "1/s", quality),
+        ("table_10m_ratio", "", ratio),
+        ("checkpoint_pause_ms", "ms", pause),
+    ]
+
+
+def quality_settings() -> ModelSettings:
+    """The kind of model that reaches the quality figures: crosses, the reader's last items, coordinate-wise Adagrad."""
+    return ModelSettings(
+        crosses=("user*item", "c0*item", "c1*item", "c2*item", "c3*item", "user*i0", "recent*item"),
+        ftrl=FtrlSettings(alpha=0.2),
+        adagrad=AdagradSettings(rowwise=False),
+        slots=SlotSettings(capacity=1 << 20),
+    )
+
+
+def spec(*, history: bool = False) -> FeatureSpec:
+    """8 string features: user and 4 of the context, item and 2 of the candidate; with `history` the reader's last items too."""
+
+    def feature(name: str, source: Source) -> Feature:
+        return Feature(name=name, source=source)
+
+    recent = (Feature(name="recent", source="user_state", kind="strings"),) if history else ()
+    return FeatureSpec(
+        features=(
+            *recent,
+            feature("user", "user"),
+            *(feature(f"c{i}", "context") for i in range(_PER_SLATE - 1)),
+            feature("item", "item"),
+            *(feature(f"i{i}", "candidate") for i in range(_FEATURES - _PER_SLATE - 1)),
+        )
+    )
+
+
+def samples(random: np.random.Generator, slates: int, values: int) -> list[Sample]:
+    """Slates whose features take one of `values` values each, all as likely."""
+    users, context = random.integers(0, values, slates), random.integers(0, values, (slates, _PER_SLATE - 1))
+    items = random.integers(0, values, (slates, 3, SLATE))
+    recent = random.integers(0, values, (slates, HISTORY))
+    labels = (random.random((slates, SLATE)) < 0.1).astype(int)
+    return [
+        Sample(
+            sample_id=str(i),
+            request_id=str(i),
+            user_id=f"user-{users[i]}",
+            event_time=1,
+            settle_time=1,
+            label_policy="click",
+            emissions=labels[i].tolist(),
+            positions=list(range(SLATE)),
+            items=[f"item-{v}" for v in items[i, 0]],
+            context=_context([f"item-{v}" for v in recent[i]], context[i].tolist()),
+            features={f"i{k}": [f"topic-{v}" for v in items[i, k + 1]] for k in range(2)},
+        )
+        for i in range(slates)
+    ]
+
+
+def _context(recent: list[str], values: list[int]) -> dict[str, Value]:
+    made: dict[str, Value] = {f"c{k}": f"context-{value}" for k, value in enumerate(values)}
+    return made | {"recent": list(recent)}
+
+
+def filled(rows: int, settings: ModelSettings, *, history: bool = False) -> Learner:
+    """A learner that owns about `rows` rows of embeddings: every value of every feature has been seen."""
+    learner = Learner(spec(history=history), settings, line="bench")
+    values = rows // _FEATURES
+    for start in range(0, values, 20_000):
+        learner.learn(_every(start, min(start + 20_000, values), learner.plan.features))
+    return learner
+
+
+def throughput(learner: Learner, rows: int, step: int, seed: int, steps: int = 60) -> float:
+    """Samples a second, from decoded samples to updated weights."""
+    random = np.random.default_rng(seed)
+    per_step = -(-step // SLATE)
+    groups = [samples(random, per_step, rows // _FEATURES) for _ in range(steps + 10)]
+    with ThreadPoolExecutor(1) as pool:
+        for batch, keyed in _ahead(pool, learner, groups[:10]):
+            learner.learn(batch, keyed)
+        start = time.perf_counter()
+        learned = sum(len(learner.learn(batch, keyed)) for batch, keyed in _ahead(pool, learner, groups[10:]))
+        return learned / (time.perf_counter() - start)
+
+
+def _ahead(pool: ThreadPoolExecutor, learner: Learner, groups: Sequence[list[Sample]]) -> Iterator[tuple[Batch, Keyed]]:
+    def made(group: list[Sample]) -> tuple[Batch, Keyed]:
+        batch = batch_of(learner.plan.features, group)
+        return batch, learner.prepare(batch)
+
+    waiting = pool.submit(made, groups[0])
+    for group in groups[1:]:
+        ready, waiting = waiting.result(), pool.submit(made, group)
+        yield ready
+    yield waiting.result()
+
+
+def _every(start: int, stop: int, features: FeatureSpec) -> Batch:
+    """One row for each number: it is the value of every feature."""
+
+    def column(prefix: str) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+        array = np.empty(stop - start, dtype=object)
+        array[:] = [f"{prefix}-{v}" for v in range(start, stop)]
+        return array
+
+    prefixes = {"user": "user", "item": "item", "recent": "item", "c": "context", "i": "topic"}
+    n = stop - start
+    columns = {f.name: column(prefixes.get(f.name) or prefixes[f.name[0]]) for f in features.features}
+    if "recent" in columns:
+        columns["recent"] = columns["recent"][:, None]
+    return Batch(
+        columns=columns,
+        emissions=np.zeros(n, np.int8),
+        weights=np.ones(n, np.float32),
+        positions=np.zeros(n, np.int32),
+        event_time=1,
+    )
+
+
+def _step_s(rows: int, seed: int) -> float:
+    """Median time of a step with a table of that size."""
+    learner = filled(rows, ModelSettings(slots=SlotSettings(capacity=rows + 1024)))
+    random = np.random.default_rng(seed)
+    times = []
+    for _ in range(60):
+        batch = batch_of(learner.plan.features, samples(random, STEP // SLATE, rows // _FEATURES))
+        start = time.perf_counter()
+        learner.learn(batch)
+        times.append(time.perf_counter() - start)
+    learner.close()
+    return float(np.median(times[10:]))
+
+
+def _pause_ms(learner: Learner) -> float:
+    """How long training stands still for a checkpoint: the copy; everything else is done beside it."""
+    learner.snapshot()
+    start = time.perf_counter()
+    learner.snapshot()
+    return (time.perf_counter() - start) * 1e3
