@@ -103,6 +103,7 @@ class Share:
         self._last: deque[tuple[str, int]] = deque()
         self._counts: Counter[str] = Counter()
         self._tops: deque[float] = deque(maxlen=20)
+        self._limit = 1.0
         self._since_look = 0
 
     def add(self, key: str, step: int, often: float) -> tuple[str, float, float, int] | None:
@@ -115,13 +116,14 @@ class Share:
             if not self._counts[old]:
                 del self._counts[old]
         self._since_look += 1
-        limit = max(self._floor, *self._tops) if len(self._tops) >= 3 else 1.0
+        limit = self._limit
         share = self._counts[key] / self._size
         if share > limit and self._size * _divergence(share, limit) > math.log(max(often, 1000.0) * len(self._counts)):
             return key, share, limit, min(step for each, step in self._last if each == key)
         if self._since_look >= self._size:
             self._since_look = 0
             self._tops.append(max(self._counts.values()) / self._size)
+            self._set_limit()
         return None
 
     def state(self) -> list[Any]:
@@ -134,6 +136,11 @@ class Share:
         self._last = deque((key, step) for key, step in last)
         self._counts = Counter(key for key, _ in self._last)
         self._tops = deque(tops, maxlen=20)
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """Normal is the largest share of whole windows, once there are a few of them."""
+        self._limit = max(self._floor, *self._tops) if len(self._tops) >= 3 else 1.0
 
 
 def _divergence(share: float, normal: float) -> float:
