@@ -35,6 +35,8 @@ Array = NDArray[Any]
 
 _DAY_S = 86_400.0
 _MEDIAN_OF = 20
+_SCATTER = 1.5
+"""The scatter that was seen is taken for so much larger: nights and days are not alike."""
 _FORGET = 0.005
 """Share of the reference click rate that each normal look replaces."""
 
@@ -203,56 +205,70 @@ class Gate:
 
 
 class ClickRate:
-    """Positives per first emission, in looks of so many impressions, against the rate that was normal; up and down."""
+    """Positives per first emission against the rate that was normal: two CUSUMs of log likelihood ratios, down and up.
+
+    For counts that scatter φ times as much as Poisson's, (k ln f − n p (f − 1)) / φ is the log likelihood ratio of a rate f times
+    as high, so that a threshold of ln N gives one false alarm in N. φ is learned from looks of `rate_examples` impressions.
+    """
 
     def __init__(self, settings: GateSettings) -> None:
         self._examples, self._factor = settings.rate_examples, settings.rate_factor
-        arm = max(20, settings.arm // max(1, settings.rate_examples))
-        self._down = Cusum(worst=1.0 / self._factor, reference=400, arm=arm)
-        self._up = Cusum(worst=self._factor, reference=400, arm=arm)
-        self._first: list[float] = []
-        self._normal = 0.0
-        self._open = [0, 0, 0]
+        self._looks: deque[float] = deque(maxlen=200)
+        """Clicks per impression of normal looks."""
+        self._normal, self._scatter = 0.0, 1.0
+        self._open = [0, 0]
+        self._values = [0.0, 0.0]
+        self._since = [0, 0]
+        self._limit = math.inf
 
     @property
     def suspicion(self) -> float:
         """The greater value as a share of its limit."""
-        return max(self._down.suspicion, self._up.suspicion)
+        return max(self._values) / self._limit
 
     def add(self, firsts: int, positives: int, step: int, often: float) -> Alarm | None:
         """Take a sample's counts."""
-        self._open = [self._open[0] + firsts, self._open[1] + positives, self._open[2] or step]
-        if self._open[0] < self._examples:
-            return None
-        shown, clicked, since = self._open
-        self._open = [0, 0, 0]
-        rate = clicked / shown
-        if not self._normal:
-            self._first.append(rate)
-            if len(self._first) >= _MEDIAN_OF:
-                self._normal, self._first = max(float(np.median(self._first)), 1.0 / shown), []
-            return None
-        ratio = rate / self._normal
-        looks = often * firsts / self._examples
-        for name, detector, x in (
-            ("click_rate_low", self._down, 1.0 / self._factor - ratio),
-            ("click_rate_high", self._up, ratio - self._factor),
-        ):
-            if detector.add(x, since, looks):
-                return Alarm(name, rate, self._normal, detector.since)
-        if self.suspicion < 0.25:
-            self._normal += _FORGET * (rate - self._normal)
+        if self._normal:
+            self._limit = math.log(max(often, 1000.0))
+            for side, (name, factor) in enumerate(
+                (("click_rate_low", 1 / self._factor), ("click_rate_high", self._factor))
+            ):
+                ratio = (positives * math.log(factor) - firsts * self._normal * (factor - 1)) / self._scatter
+                self._since[side] = step if self._values[side] <= 0 else self._since[side]
+                self._values[side] = max(0.0, self._values[side] + ratio)
+                if self._values[side] > self._limit:
+                    rate = (self._open[1] + positives) / max(1, self._open[0] + firsts)
+                    return Alarm(name, rate, self._normal, self._since[side])
+        self._open = [self._open[0] + firsts, self._open[1] + positives]
+        if self._open[0] >= self._examples:
+            self._look(*self._open)
+            self._open = [0, 0]
         return None
+
+    def _look(self, firsts: int, positives: int) -> None:
+        """Learn from a look what is normal, unless it is under suspicion."""
+        if self.suspicion >= 0.25:
+            return
+        self._looks.append(positives / firsts)
+        if self._normal:
+            self._normal += _FORGET * (positives / firsts - self._normal)
+        elif len(self._looks) >= _MEDIAN_OF:
+            # The median: while labels begin to ripen the first looks may be far off.
+            self._normal = max(float(np.median(self._looks)), 1.0 / firsts)
+        if self._normal:
+            spread = float(np.var(self._looks)) * firsts / self._normal
+            self._scatter = _SCATTER * max(1.0, spread)
 
     def state(self) -> list[Any]:
         """Everything, as plain values."""
-        return [self._first, self._normal, self._open, self._down.state(), self._up.state()]
+        limit = self._limit if math.isfinite(self._limit) else -1.0
+        return [list(self._looks), self._normal, self._scatter, self._open, self._values, self._since, limit]
 
     def restore(self, state: list[Any]) -> None:
         """Take what `state` answered."""
-        self._first, self._normal, self._open, down, up = state
-        self._down.restore(down)
-        self._up.restore(up)
+        looks, self._normal, self._scatter, self._open, self._values, self._since, limit = state
+        self._looks = deque(looks, maxlen=200)
+        self._limit = math.inf if limit < 0 else limit
 
 
 class Calibration:

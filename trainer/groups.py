@@ -113,10 +113,10 @@ class GateSettings:
     """Mean absolute change of the probe set's logits between two looks that is refused: a bound, not a statistic. Default 3."""
     probe_steps: Count = 100
     """Steps between two looks at the probe set. Default 100."""
-    rate_factor: Positive = 2.0
-    """The click rate may move by this factor, up or down, before it counts as suspicious. Default 2."""
+    rate_factor: Positive = 3.0
+    """A click rate that moved by this factor, up or down, is looked for. Default 3."""
     rate_examples: Count = 100
-    """Impressions in one look at the click rate. Default 100."""
+    """Impressions in one look from which the normal click rate is learned. Default 100."""
     share_slates: Count = 200
     """Slates in which one reader's or item's share is watched. Default 200."""
     user_share: Share = 0.05
