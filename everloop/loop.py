@@ -98,6 +98,7 @@ def assemble(session: Session, named: Named, *, say: Callable[[str, str], None] 
     _add_model_server(loop, session, named)
     _add_python(loop, session, "streams", after=("topics", "redis"), live=partial(healthy, path="/health"))
     _add_python(loop, session, "trainer", after=("topics",), live=partial(healthy, path="/health"), tensorflow=True)
+    _add_python(loop, session, "steer", after=("topics",), live=partial(healthy, path="/healthz"))
     _add_python(loop, session, "follower", after=("topics",), outlived_by=("model-server",))
     secured = bool(session.loaded.config.gateway.http.tls_cert)
     _add_python(

@@ -85,12 +85,27 @@ def follower(session: Session) -> int:
     )
 
 
+def steer(session: Session) -> int:
+    """Judge canaries, and roll a version back whose answers fail."""
+    from everloop.steer.main import run
+
+    config = session.loaded.config
+    return run(
+        kafka=config.kafka,
+        settings=config.steer,
+        model=config.trainer.model.name,
+        http_port=config.addresses.steer_port,
+        http_host=config.addresses.host,
+    )
+
+
 PARTS: dict[str, Callable[[Session], int]] = {
     "topics": topics,
     "streams": streams,
     "trainer": trainer,
     "follower": follower,
     "gateway": gateway,
+    "steer": steer,
 }
 """Every part that runs as a process of its own, by name."""
 

@@ -29,11 +29,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--redis", metavar="URL", help="use this Redis instead of starting one")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let kafka-python 3.0 read its schemas the way that Python 3.11 and 3.12 call deprecated."""
-    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
-
-
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a Kafka 4 node: topic auto-creation is off, timestamps are LogAppendTime."""

@@ -15,12 +15,13 @@ import typer
 from everloop.commands.options import Data, File, Json, print_json, print_table
 from everloop.runtime.ports import answers
 from everloop.session import Session, open_session
-from everloop.steer.settings import SteerSettings
 from feedback.errors import UnavailableError
 from feedback.settings import KafkaSettings
 from feedback.versions import Control
 
-Version = Annotated[int, typer.Argument(metavar="VERSION", min=1, help="Number of a version, as `everloop versions` lists it.")]
+Version = Annotated[
+    int, typer.Argument(metavar="VERSION", min=1, help="Number of a version, as `everloop versions` lists it.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why: stands in the control record and in `everloop versions`.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Don't wait until the replicas have carried it out.")]
 
@@ -233,7 +234,7 @@ def _order(
     missing = after(written) if after else missing
     left = []
     if missing:
-        settings = _steering(session)
+        settings = session.loaded.config.steer
         say = partial(print, file=sys.stderr)
         left = steer.wait(kafka, model, missing, timeout_s=settings.wait_s, silent_s=settings.silent_s, say=say)
     if as_json:
@@ -280,11 +281,6 @@ def _place(session: Session) -> tuple[KafkaSettings, str]:
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.strip().rpartition(":")
     return host.strip("[]"), int(port) if port.isdigit() else 0
-
-
-def _steering(session: Session) -> SteerSettings:
-    settings: SteerSettings = getattr(session.loaded.config, "steer", SteerSettings())
-    return settings
 
 
 def _user() -> str:

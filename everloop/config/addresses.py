@@ -27,6 +27,8 @@ class AddressSettings:
     """Port of the trainer's metrics and health. Default 9102."""
     follower_port: Port = 9103
     """Port of the follower's metrics and health. Default 9103."""
+    steer_port: Port = 9104
+    """Port of the steering watcher's health and status. Default 9104."""
 
     def check(self) -> None:
         """Raise ConfigError where an address is none."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from everloop.config.addresses import AddressSettings
 from everloop.runtime.settings import RuntimeSettings
+from everloop.steer.settings import SteerSettings
 from feedback.errors import ConfigError
 from feedback.features import Feature, FeatureSpec
 from feedback.settings import KafkaSettings, RedisSettings
@@ -40,6 +41,8 @@ class Config:
     """What the trainer learns and how."""
     follower: FollowerSettings = FollowerSettings()
     """How a model server is kept fresh."""
+    steer: SteerSettings = SteerSettings()
+    """When a canary is judged, and when a version is rolled back without being told."""
     addresses: AddressSettings = AddressSettings()
     """Where the parts find each other."""
     runtime: RuntimeSettings = RuntimeSettings()

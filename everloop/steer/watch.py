@@ -143,7 +143,8 @@ class Watcher:
                 self._guard.moved(event.version, event.time)
         elif topic == PREDICTIONS:
             answer = decode_input(record.value)
-            if isinstance(answer, Prediction):
+            # A server that is away is no version's fault, and a rollback would not bring it back.
+            if isinstance(answer, Prediction) and answer.fallback != "model_unavailable":
                 self._guard.answered(bool(answer.fallback), answer.sent_time)
         elif topic == SAMPLES and self._trial is not None:
             output = decode_output(record.value)
