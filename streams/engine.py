@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from feedback.events import Ledger
 from feedback.settings import KafkaSettings
 from feedback.topics import CHANGELOG, DEADLETTER, OUTCOMES, PREDICTIONS, SAMPLES
+from streams import retire
 from streams.join import Round
 from streams.log import logger
 from streams.partitions import Partition
@@ -97,7 +98,7 @@ class Engine(ConsumerRebalanceListener):
                 await part.close()
         self.parts.clear()
         if self._consumer is not None:
-            await self._consumer.stop()
+            await retire.stop(self._consumer)
 
     async def run(self) -> None:
         """Read and work until stopped."""
@@ -273,7 +274,7 @@ class Engine(ConsumerRebalanceListener):
             except (KafkaConnectionError, KafkaError) as error:
                 problem = f"kafka does not answer at {self.kafka.bootstrap}: {error}"
             finally:
-                await probe.stop()
+                retire.later(probe)
             if time.monotonic() - said > 10:
                 logger.warning("waiting: %s", problem)
                 said = time.monotonic()

@@ -20,7 +20,7 @@ from feedback.clock import to_us
 from feedback.errors import CorruptError
 from feedback.settings import KafkaSettings, RedisSettings
 from feedback.topics import PREDICTIONS, SAMPLES
-from streams import counts
+from streams import counts, retire
 from streams.counts import Counts
 from streams.log import logger
 from streams.settings import StateSettings
@@ -126,7 +126,7 @@ class Features(ConsumerRebalanceListener):
             except RedisError as error:
                 logger.warning("features not written at the end, they are read again: %s", error)
         if self._consumer is not None:
-            await self._consumer.stop()
+            await retire.stop(self._consumer)
         if self._redis is not None:
             await self._redis.aclose()
 

@@ -20,6 +20,7 @@ from feedback.codec import encode
 from feedback.events import DeadLetter
 from feedback.settings import KafkaSettings
 from feedback.topics import CHANGELOG, DEADLETTER, OUTCOMES, PREDICTIONS, SAMPLES
+from streams import retire
 from streams.changes import State, read_changes
 from streams.join import Join, Round
 from streams.log import logger
@@ -170,7 +171,7 @@ class Partition:
             await self._refeed(reader, join, state)
             return join
         finally:
-            await reader.stop()
+            retire.later(reader)
 
     async def _refeed(self, reader: AIOKafkaConsumer, join: Join, state: State) -> None:
         nothing, truncated = Round(), False
