@@ -65,7 +65,7 @@ def _auc(happened: Happened) -> Figure:
         axes.plot(found.rows, found.total, color=colour, label=name)
         axes.plot(found.rows, found.recent, color=colour, alpha=0.35, linewidth=0.8)
     axes.set(xlabel="settled impressions", ylabel="AUC")
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     return figure
 
 
@@ -124,6 +124,7 @@ def _answers(happened: Happened) -> Figure:
             span = range(min(seconds), max(seconds) + 1)
             right.plot(list(span), [seconds[each] for each in span], color=colour, label=name)
     right.set(xlabel="seconds since the replay began", ylabel="answers per second")
+    right.set_ylim(bottom=0)
     if happened.served:
         right.legend()
     return figure

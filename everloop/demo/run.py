@@ -55,7 +55,7 @@ class DemoSettings:
     """Slates at most; 0: all. Default: all of MovieLens, 20,000 of another log."""
     speed: float = 0.0
     """Seconds of the log in a second of the wall; 0: so that the replay takes `replay_s`."""
-    replay_s: float = 150.0
+    replay_s: float = 200.0
     """How long the replay should take where no speed is given, s. Default 150."""
     ready_s: float = 240.0
     """How long the parts may take to start, s. Default 240."""
