@@ -29,7 +29,7 @@ def demo(
     speed: Annotated[
         float, typer.Option(min=0, help="Seconds of the log in a second; 0: so that the replay takes --replay-s.")
     ] = 0.0,
-    replay_s: Annotated[float, typer.Option("--replay-s", min=1, help="How long the replay should take, s.")] = 150.0,
+    replay_s: Annotated[float, typer.Option("--replay-s", min=1, help="How long the replay should take, s.")] = 200.0,
     data: Data = None,
     as_json: Json = False,
 ) -> int:
