@@ -32,7 +32,12 @@ class Steering:
         self._caught_up = threading.Event()
         self._failure: UnavailableError | None = None
         try:
-            self._producer = KafkaProducer(**settings.client(), client_id="everloop-trainer-events", acks="all")
+            self._producer = KafkaProducer(
+                **settings.client(),
+                client_id="everloop-trainer-events",
+                acks="all",
+                reconnect_backoff_max_ms=1_000,
+            )
             self._consumer = KafkaConsumer(
                 **settings.client(), group_id=None, enable_auto_commit=False, fetch_max_wait_ms=200
             )
