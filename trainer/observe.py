@@ -28,10 +28,13 @@ class Instruments:
         self.registry = registry = CollectorRegistry()
         self.freshness = Histogram(
             "everloop_freshness_seconds",
-            "From an outcome's sent_time (joined) or from the stage before (trained), by stage",
+            "From an outcome's sent_time to the end of a stage",
             ["stage"],
             registry=registry,
             buckets=_BUCKETS,
+        )
+        self.stage = Histogram(
+            "everloop_stage_seconds", "Time of one stage alone", ["stage"], registry=registry, buckets=_BUCKETS
         )
         self.samples = Counter("everloop_trainer_samples_total", "Samples taken in", registry=registry)
         self.examples = Counter("everloop_trainer_examples_total", "Examples learned", registry=registry)
@@ -39,6 +42,7 @@ class Instruments:
         self.refused = Counter(
             "everloop_trainer_refused_samples_total", "Samples that could not be learned", registry=registry
         )
+        self.refused_so_far = 0
         self.deltas = Counter("everloop_trainer_deltas_total", "Deltas committed", registry=registry)
         self.bytes = Counter("everloop_trainer_delta_bytes_total", "Bytes of deltas", registry=registry)
         self.refusals = Counter("everloop_trainer_refusals_total", "Refusals of the gate", ["check"], registry=registry)

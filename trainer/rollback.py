@@ -97,7 +97,8 @@ def return_to(trainer: Trainer, control: Control, loaded: Loaded | None) -> Mani
     if loaded is None:
         trainer.paused = True
         reason = f"version {control.version} has no checkpoint that is whole: the state is kept, paused"
-        trainer.steering.tell(_event(trainer, control.version, "refused", reason, {}))
+        # About the stream of deltas, not the version: followers may well serve it as it was exported.
+        trainer.steering.tell(_event(trainer, 0, "refused", reason, {"wanted": control.version}))
         log("rollback_impossible", level="error", version=control.version)
         trainer.raise_epoch(control.epoch, reason)
         return None

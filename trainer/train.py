@@ -179,9 +179,10 @@ class Trainer:
         self._last_cut, self._cut_steps = time.monotonic(), 0
         if outgoing:
             self.published = max(self.published, self.loop.learner.sequence)
+            self.show.bytes.inc(sum(len(value) for _, value in outgoing))
             self.deltas.publish(outgoing)
         for arrived in self._arrived:
-            self.show.freshness.labels("trained").observe(max(0.0, (now_us() - arrived) / 1e6))
+            self.show.stage.labels("trained").observe(max(0.0, (now_us() - arrived) / 1e6))
         self._arrived = []
 
     def still(self) -> Still:
@@ -278,6 +279,7 @@ class Trainer:
         self.show.paused.set(self.paused)
         for name in ("sequence", "epoch"):
             getattr(self.show, name).set(where[name])
+        self.loop.validation.fold()
         figures = flat_metrics(self.loop)
         for name, figure in figures.items():
             over = "window" if name.startswith("window_") else "total"
@@ -374,6 +376,8 @@ class Trainer:
         if not take.examples:
             return
         show = self.show
+        show.refused.inc(self.loop.refused - show.refused_so_far)
+        show.refused_so_far = self.loop.refused
         show.steps.inc()
         show.step_s.observe(seconds)
         show.examples.inc(take.examples)
@@ -439,8 +443,12 @@ class Trainer:
         log(event, version=manifest.version, epoch=manifest.epoch, sequence=manifest.sequence)
 
     def _committed(self, header: DeltaHeader) -> None:
-        if header.kind == "rows":
-            self.show.deltas.inc()
+        if header.kind != "rows":
+            return
+        self.show.deltas.inc()
+        now = now_us()
+        for sent in header.sent_times:
+            self.show.freshness.labels("trained").observe(max(0.0, (now - sent) / 1e6))
 
     def _wake(self) -> None:
         self.woken.set()

@@ -148,7 +148,8 @@ def test_a_rollback_to_a_version_that_is_not_there_says_so_and_stays_paused(worl
     order(trainer, version=77, epoch=5, paused=True)
     assert trainer.paused
     refusal = next(e for e in trainer.steering.events if e.event == "refused")
-    assert refusal.version == 77
+    assert refusal.version == 0
+    assert refusal.detail["wanted"] == 77
     assert "no checkpoint" in refusal.reason
 
 
