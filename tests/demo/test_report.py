@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+from rich.console import Console
+from rich.live import Live
 
 from everloop.demo.measure import measure
 from everloop.demo.report import write
-from everloop.demo.screen import Lines, Rates, Stage, View, screen
+from everloop.demo.screen import Lines, Panel, Rates, Stage, View, screen
 from everloop.figures import Report
 from tests.demo.made import happened
 
@@ -70,3 +72,15 @@ def test_rates_are_taken_over_the_last_looks() -> None:
     for second in range(6):
         found = rates.add(float(second), [Stage("asked", second * 10, "")])
     assert found == {"asked": 10.0}
+
+
+def test_on_a_terminal_the_screen_is_one_table_with_the_last_events_under_it() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, record=True)
+    with Live(console=console, auto_refresh=False) as live:
+        panel = Panel(live, events=2)
+        for event in ("one", "two", "three"):
+            panel.say(event)
+        panel.show(View([Stage("asked", 12_345, "of 20,000 slates")], [("version", "7")]))
+    last = console.export_text().split("stage")[-1]
+    assert "12,345" in last and "of 20,000 slates" in last and "version" in last
+    assert "two" in last and "three" in last and "one" not in last
