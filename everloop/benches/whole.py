@@ -17,8 +17,9 @@ from everloop.demo import toml
 from everloop.demo.observe import Observer
 from everloop.loop import running
 from everloop.runtime.supervise import Supervisor
-from everloop.session import open_session
+from everloop.session import Session, open_session
 from feedback.errors import UnavailableError
+from feedback.settings import KafkaSettings, Secret
 
 FEATURES: Final = [{"name": "user", "source": "user"}, {"name": "item", "source": "item"}]
 """What the model of a bench sees."""
@@ -36,8 +37,16 @@ BASE: Final[dict[str, Any]] = {
 class Whole:
     """A running loop."""
 
+    session: Session
     supervisor: Supervisor
     observer: Observer
+    kafka: KafkaSettings
+    """With the broker's real address."""
+
+    @property
+    def redis(self) -> Secret:
+        """The Redis server's URL."""
+        return Secret(self.supervisor.addresses["redis"])
 
     def readers(self, *, rate: float, seconds: float, seed: int = 1) -> dict[str, Any]:
         """Let readers come; answer what they counted.
@@ -75,10 +84,11 @@ def whole(settings: Mapping[str, Any], *, ready_s: float = 240.0) -> Iterator[Wh
         session = open_session(Path(folder), file)
         with running(session) as supervisor:
             supervisor.wait_ready(timeout_s=ready_s)
-            observer = Observer(replace(session.loaded.config.kafka, bootstrap=supervisor.addresses["kafka"]))
+            kafka = replace(session.loaded.config.kafka, bootstrap=supervisor.addresses["kafka"])
+            observer = Observer(kafka)
             try:
                 _wait_live(observer, ready_s)
-                yield Whole(supervisor, observer)
+                yield Whole(session, supervisor, observer, kafka)
             finally:
                 observer.close()
 

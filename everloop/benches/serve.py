@@ -1,0 +1,45 @@
+"""`everloop bench serve`: the model server by itself, then the gateway in front of a whole loop."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any, Final
+
+from everloop.benches import Options, figures
+from everloop.benches.whole import whole
+from everloop.figures import Report, report
+
+_CANDIDATE: Final = {f"c{number}": f"v{number}" for number in range(3)}
+_CONTEXT: Final = ("device", "region", "referrer")
+FEATURES: Final[list[dict[str, Any]]] = [
+    {"name": "user", "source": "user"},
+    {"name": "item", "source": "item"},
+    *({"name": name, "source": "context"} for name in _CONTEXT),
+    *({"name": name, "source": "candidate"} for name in _CANDIDATE),
+]
+"""Eight string features."""
+
+
+def run(options: Options) -> Report:
+    """Measure both."""
+    from serving.gateway.bench import UNITS, bench, seed
+    from serving.model_server.bench import run as model_server
+
+    measured = list(model_server(options.runs))
+    with whole({"features": FEATURES, "gateway.ticks": False}) as loop:
+        config = loop.session.loaded.config
+        redis = replace(config.redis, url=loop.redis)
+        seed(redis)
+        found = bench(
+            kafka=loop.kafka,
+            redis=redis,
+            features=config.features,
+            settings=config.gateway,
+            model_server=loop.supervisor.addresses["model grpc"],
+            candidate_features=_CANDIDATE,
+            runs=options.runs,
+        )
+    measured += [(name, UNITS[name], values) for name, values in found.items()]
+    print(f"{len(measured)} figures", file=sys.stderr)
+    return report("serve", figures(measured))

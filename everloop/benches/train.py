@@ -1,0 +1,92 @@
+"""`everloop bench train`: the learner's speed; beside it Vowpal Wabbit and River on user × item."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from everloop.benches import Options, figures
+from everloop.figures import Figure, Peer, Report, report
+from everloop.peers import environment
+from feedback.features import Feature, FeatureSpec
+from trainer.batch import Batch
+from trainer.settings import ModelSettings, SlotSettings
+
+ROWS: Final = 300_000
+STEP: Final = 2_048
+_PEERS: Final = (("vowpal.py", ()), ("river_learn.py", ("logistic", "60000")), ("river_learn.py", ("fm", "15000")))
+
+
+def run(options: Options) -> Report:
+    """Measure the learner, and the peers on the same rows as `user_item_samples_per_s`."""
+    from trainer import bench
+
+    measured = bench.run(options.runs)
+    if not options.peers:
+        return report("train", figures(measured))
+    with tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder:
+        rows = Path(folder) / "rows.tsv"
+        made = make_rows(ROWS)
+        rows.write_text("".join(f"{y}\t{user}\t{item}\n" for y, user, item in made), encoding="utf-8")
+        ours = figures([("user_item_samples_per_s", "1/s", [user_item(made) for _ in range(options.runs)])])
+        theirs = [environment.run("learn", script, str(rows), *more) for script, more in _PEERS]
+    return report("train", [*figures(measured), *ours], [_peer(each, ours[0]) for each in theirs])
+
+
+def user_item(rows: Sequence[tuple[int, str, str]]) -> float:
+    """Samples a second of a linear model on user, item and their cross, in steps of 2,048: predict, then learn.
+
+    Timed as the peers are: from decoded strings in memory, on warm graphs, with an empty model.
+    """
+    from trainer.learner import Learner
+
+    features = FeatureSpec(features=(Feature(name="user", source="user"), Feature(name="item", source="item")))
+    settings = ModelSettings(kind="linear", crosses=("user*item",), slots=SlotSettings(capacity=1 << 20))
+    batches = [_batch(rows[at : at + STEP]) for at in range(0, len(rows) - STEP, STEP)]
+    warm = Learner(features, settings, line="warm")
+    for batch in batches[:3]:
+        warm.learn(batch)
+    learner = Learner(features, settings, line="bench")
+    learner.learn(batches[0])
+    start = time.perf_counter()
+    learned = sum(len(learner.learn(batch)) for batch in batches[1:])
+    return learned / (time.perf_counter() - start)
+
+
+def _batch(rows: Sequence[tuple[int, str, str]]) -> Batch:
+    labels, users, items = zip(*rows, strict=True)
+    return Batch(
+        columns={"user": np.array(users, dtype=object), "item": np.array(items, dtype=object)},
+        emissions=np.array(labels, dtype=np.int8),
+        weights=np.ones(len(rows), dtype=np.float32),
+        positions=np.zeros(len(rows), dtype=np.int32),
+        event_time=0,
+    )
+
+
+def make_rows(count: int, *, users: int = 20_000, items: int = 2_000, seed: int = 1) -> list[tuple[int, str, str]]:
+    """Rows (y, user, item) with a heavy tail in which half of the items please half of the users."""
+    chance = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        user, item = int(users * chance.random() ** 2), int(items * chance.random() ** 3)
+        rows.append((int(chance.random() < (0.4 if (user ^ item) & 1 else 0.1)), str(user), str(item)))
+    return rows
+
+
+def _peer(found: dict[str, Any], ours: Figure) -> Peer:
+    value = float(found["samples_per_s"])
+    return Peer(
+        name=found["name"],
+        version=found["version"],
+        figure=ours.name,
+        value=value,
+        unit="1/s",
+        ratio=ours.value / value,
+    )
