@@ -86,7 +86,10 @@ def _versions(happened: Happened) -> Figure:
     figure, axes = _canvas()
     served = sorted(happened.served, key=lambda each: each.sent_time)
     times = [(each.sent_time - happened.begun_us) / 1e6 for each in served]
-    axes.plot(times, [each.version for each in served], ".", markersize=2, color=_MODEL, label="answered")
+    # Tens of thousands of points: as a picture inside the SVG they stay small.
+    axes.plot(
+        times, [each.version for each in served], ".", markersize=2, color=_MODEL, label="answered", rasterized=True
+    )
     exported = [event for event in happened.events if event.event == "exported"]
     axes.plot(
         [(each.time - happened.begun_us) / 1e6 for each in exported],
@@ -137,7 +140,7 @@ def _canvas() -> tuple[Figure, Any]:
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
     text = buffer.getvalue()
     # In a page, an SVG element stands without the XML prologue, and scales with its container.
     text = text[text.index("<svg") :]
