@@ -14,6 +14,7 @@ import msgspec
 
 from feedback.settings import KafkaSettings
 from tests.trainer.loop.world import FEATURES, Join
+from trainer.consume import end_offsets
 from trainer.contract import Makes
 from trainer.fake import FakeLearner
 from trainer.publish import Published, read_published
@@ -103,3 +104,13 @@ def turn_until(trainer: Trainer, done: Callable[[], bool], *, timeout_s: float =
 def taken(trainer: Trainer, count: int) -> Callable[[], bool]:
     """Whether so many examples were learned in this process, and the delta has left."""
     return lambda: trainer.loop.examples >= count and not trainer.loop.learned
+
+
+def caught_up(trainer: Trainer) -> Callable[[], bool]:
+    """Whether all that stands in the samples topic now was taken, and the last delta has left."""
+    # Behind the last record of a partition stands the mark of its transaction's end.
+    ends = {partition: max(0, end - 1) for partition, end in end_offsets(trainer.kafka).items()}
+    return lambda: (
+        all(trainer.steps.offsets.get(partition, 0) >= end for partition, end in ends.items())
+        and not trainer.loop.learned
+    )

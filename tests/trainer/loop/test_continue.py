@@ -10,7 +10,7 @@ import pytest
 
 from feedback.errors import FencedError
 from feedback.features import FeatureSpec
-from tests.trainer.loop.running import World, taken, turn_until
+from tests.trainer.loop.running import World, caught_up, taken, turn_until
 from tests.trainer.loop.world import FEATURES, slates
 from trainer.checkpoint import Checkpoints
 from trainer.consume import Reader
@@ -107,7 +107,7 @@ def test_killed_by_the_system_at_random_moments_it_publishes_every_sequence_once
         process.kill()
         process.wait()
     last = world.trainer(versions={"keep": 50})
-    turn_until(last, lambda: last.reader is not None and not last.loop.learned and last.status()["lag"] < 3)
+    turn_until(last, caught_up(last))
     last.deltas.flush()
     assert last.loop.learner.epoch == 1
     headers = [each.header for each in world.published(last.line)]
@@ -164,7 +164,7 @@ def test_with_the_newest_checkpoint_broken_the_one_before_it_leads_to_the_same_s
     newest = Checkpoints(first.places.checkpoints).names()[-1]
     (first.places.checkpoints / newest / "loop.msgpack").write_bytes(b"")
     second = world.trainer()
-    turn_until(second, lambda: second.status()["lag"] < 3)
+    turn_until(second, caught_up(second))
     assert second.loop.learner.epoch == 1
     assert second.loop.learner.digest() == digest
 

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from tests.trainer.loop.running import World, turn_until
+from tests.trainer.loop.running import World, caught_up, turn_until
 from tests.trainer.loop.world import slates
 from trainer.observe import StatusServer
 
@@ -16,7 +16,7 @@ from trainer.observe import StatusServer
 def test_metrics_status_and_health_are_served(world: World) -> None:
     trainer = world.trainer()
     world.join.write(list(slates(80)))
-    turn_until(trainer, lambda: trainer.status()["lag"] < 3 and not trainer.loop.learned)
+    turn_until(trainer, caught_up(trainer))
     trainer.deltas.flush()
     trainer.shown = trainer.status()
     server = StatusServer(trainer.show.registry, lambda: trainer.shown, port=0, host="127.0.0.1")

@@ -9,7 +9,7 @@ import msgspec
 from feedback.clock import now_us
 from feedback.events import Sample
 from feedback.versions import Control
-from tests.trainer.loop.running import World, taken, turn_until
+from tests.trainer.loop.running import World, caught_up, taken, turn_until
 from tests.trainer.loop.world import slates
 from trainer.train import Trainer
 
@@ -43,7 +43,7 @@ def poisoned(world: World) -> Trainer:
     trainer.cut()
     trainer.release_version(probation=False)
     world.join.write(list(slates(100, first=300)))
-    turn_until(trainer, lambda: trainer.status()["lag"] < 3)
+    turn_until(trainer, caught_up(trainer))
     world.join.write([inverted(slate) for slate in slates(150, first=400)])
     turn_until(trainer, lambda: trainer.paused)
     return trainer
@@ -94,7 +94,7 @@ def test_a_skip_is_not_repeated_by_a_restart(world: World) -> None:
     digest = trainer.loop.learner.digest()
     world.forget(trainer)
     second = world.trainer(gate=GATE)
-    turn_until(second, lambda: second.status()["lag"] < 3)
+    turn_until(second, caught_up(second))
     assert second.loop.learner.digest() == digest
     assert not second.paused
 
@@ -114,7 +114,7 @@ def test_a_rollback_by_command_exports_a_base_from_that_versions_checkpoint(worl
     turn_until(trainer, taken(trainer, 150))
     trainer.cut()
     old = trainer.release_version(probation=False)
-    turn_until(trainer, lambda: trainer.status()["lag"] < 3 and not trainer.loop.learned)
+    turn_until(trainer, caught_up(trainer))
     sequence = trainer.loop.learner.sequence
     assert sequence > old.sequence
     order(trainer, version=old.version, epoch=2, paused=True)
@@ -123,7 +123,7 @@ def test_a_rollback_by_command_exports_a_base_from_that_versions_checkpoint(worl
     assert (base.epoch, base.step) == (2, old.step)
     assert base.sequence >= sequence
     order(trainer, epoch=2, resume="relearn")
-    turn_until(trainer, lambda: trainer.status()["lag"] < 3 and not trainer.loop.learned)
+    turn_until(trainer, caught_up(trainer))
     assert trainer.loop.learner.step > old.step
     assert trainer.loop.validation.unmatched == 0
 
@@ -156,7 +156,7 @@ def test_a_rollback_to_a_version_that_is_not_there_says_so_and_stays_paused(worl
 def test_a_version_on_probation_goes_live_only_when_enough_slates_settled(world: World) -> None:
     trainer = world.trainer(gate=GATE | {"probation": 50}, versions={"every_s": 1000.0})
     world.join.write(list(slates(300)))
-    turn_until(trainer, lambda: trainer.status()["lag"] < 3 and trainer.loop.gate.slates >= 200)
+    turn_until(trainer, caught_up(trainer))
     trainer.cut()
     manifest = trainer.release_version()
     assert manifest.version in events(trainer, "exported") - events(trainer, "gated")
