@@ -18,6 +18,7 @@ from feedback.errors import CorruptError
 from feedback.events import Ledger
 from streams.marks import Mark
 from streams.rules import Epoch
+from streams.store import Header
 
 STATE = b"state"
 """Key of the state record."""
@@ -40,6 +41,8 @@ class State(Struct, frozen=True, kw_only=True):
     """No slate that is kept lies before."""
     low_outcomes: Mark
     """No outcome of a kept slate lies before (those that wait may)."""
+    lineage: str
+    """Names this history: a store on disk with another name belongs to other topics."""
     watermark: int
     """Event time, µs."""
     ledger: Ledger
@@ -50,6 +53,11 @@ class State(Struct, frozen=True, kw_only=True):
     """Slates before this offset were closed early."""
     evictions: list[tuple[int, int]] = field(default_factory=list)
     """Waiting outcomes before the first offset were let go when the predictions before the second had been read."""
+
+    def goes_on_from(self, header: Header) -> bool:
+        """Whether a store is of this history, and not ahead of it. What was shed is not in a store: then it is of no use."""
+        same = header.lineage == self.lineage and self.floor <= self.low_predictions.offset
+        return same and header.at[0] <= self.predictions.offset and header.at[1] <= self.outcomes.offset
 
 
 class Offsets:

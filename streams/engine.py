@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -40,6 +41,7 @@ class Engine(ConsumerRebalanceListener):
         kafka: KafkaSettings,
         settings: StreamsSettings,
         worker: str,
+        folder: Path,
         fail: Callable[[BaseException], None],
     ) -> None:
         self.kafka, self.settings = kafka, settings
@@ -47,7 +49,7 @@ class Engine(ConsumerRebalanceListener):
         self.parts: dict[int, Partition] = {}
         self.ready = asyncio.Event()
         self.tell: Callable[[Partition, Round], None] = lambda _partition, _round: None
-        self._worker = worker
+        self._worker, self._folder = worker, folder
         self._fail = fail
         self._generation = 0
         self._assigned: set[int] = set()
@@ -171,9 +173,7 @@ class Engine(ConsumerRebalanceListener):
         for number in sorted(self._assigned):
             part = self.parts.get(number)
             if part is None or not part.ready:
-                part = self.parts[number] = Partition(
-                    number, kafka=self.kafka, settings=self.settings, group=self.group
-                )
+                part = self.parts[number] = self._partition(number)
             self._pause(part)
             self._opening[number] = self._spawn(number, self._open(part, self._generation))
         if not self._assigned:
@@ -183,9 +183,7 @@ class Engine(ConsumerRebalanceListener):
         async with part.lock:
             if part.ready and not await self._current(part):
                 await part.close()
-                part = self.parts[part.number] = Partition(
-                    part.number, kafka=self.kafka, settings=self.settings, group=self.group
-                )
+                part = self.parts[part.number] = self._partition(part.number)
             if not part.ready:
                 await part.open()
             if generation != self._generation:
@@ -203,6 +201,9 @@ class Engine(ConsumerRebalanceListener):
         committed = {partition: await self.consumer.committed(partition) or 0 for partition in positions}
         return committed == positions
 
+    def _partition(self, number: int) -> Partition:
+        return Partition(number, kafka=self.kafka, settings=self.settings, group=self.group, folder=self._folder)
+
     async def _close(self, part: Partition) -> None:
         async with part.lock:
             await part.close()
@@ -214,9 +215,7 @@ class Engine(ConsumerRebalanceListener):
         async def again() -> None:
             await asyncio.sleep(delay_s)
             if generation == self._generation and number in self._assigned and not self._stopping:
-                part = self.parts[number] = Partition(
-                    number, kafka=self.kafka, settings=self.settings, group=self.group
-                )
+                part = self.parts[number] = self._partition(number)
                 await self._open(part, generation)
 
         self._spawn(number, again())

@@ -16,8 +16,8 @@ it only decides when state may go. `restoring` leans on the same: the state is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import uuid
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -34,6 +34,7 @@ from streams.marks import Mark, Marks
 from streams.rules import Epoch, RuleBook, Rules
 from streams.settings import BoundSettings, JoinSettings, LabelSettings
 from streams.slates import HELD, OUT, SETTLED, SHED, Outcomes, Slate, Waiting, emitted
+from streams.store import Header, Slates
 from streams.timers import Timers
 
 _STEP = SECOND
@@ -89,6 +90,12 @@ class Source:
         self.offset, self.clock = low.offset, low.clock
         self.marks = Marks(low, _STEP)
 
+    def skip(self, to: Mark) -> None:
+        """What lies before `to` need not be read again (but may have to be, should the disk be lost: the older marks stay)."""
+        if to.offset > self.offset:
+            self.offset, self.clock = to.offset, to.clock
+            self.marks.note(to.offset, to.clock)
+
     def here(self) -> Mark:
         """The next offset, and the clock there."""
         return Mark(self.offset, self.clock)
@@ -105,11 +112,13 @@ class Join:
         labels: LabelSettings,
         bounds: BoundSettings,
         state: State | None = None,
+        slates: Slates | None = None,
     ) -> None:
         self.partition = partition
         self.bounds = bounds
         self.ledger = Ledger()
-        self.slates: dict[str, Slate] = {}
+        self.slates = slates if slates is not None else Slates()
+        self.lineage = state.lineage if state else uuid.uuid4().hex
         self.shed: dict[str, Slate] = {}
         self.waiting: dict[str, list[Waiting]] = {}
         self.waiting_count = 0
@@ -127,7 +136,7 @@ class Join:
 
     # Feeding
 
-    def feed(self, predictions: Iterable[Record], outcomes: Iterable[Record]) -> Round:
+    def feed(self, predictions: Sequence[Record], outcomes: Sequence[Record]) -> Round:
         """Take in the next records of the two topics, in the order of their offsets, and let go what is due."""
         out = Round()
         self.read_predictions(predictions, out)
@@ -135,9 +144,10 @@ class Join:
         self.advance(out)
         return out
 
-    def read_predictions(self, records: Iterable[Record], out: Round) -> None:
+    def read_predictions(self, records: Sequence[Record], out: Round) -> None:
         """Take in records of the predictions topic."""
         source, slates = self.predictions, self.slates
+        self._bring(records)
         for record in records:
             if record.offset < source.offset:
                 continue
@@ -159,6 +169,8 @@ class Join:
             out.fed += 1
             rules = self.rules.at(record.offset)
             own = clock - rules.lateness
+            if self._restoring and self._written(event.request_id, record.offset):
+                continue
             if event.request_id in slates or event.request_id in self.shed or record.offset in self.repeated:
                 self.ledger.duplicate_predictions += 1
                 self.repeated.add(record.offset)
@@ -169,9 +181,10 @@ class Join:
             else:
                 self._open(event, record, rules, own, out)
 
-    def read_outcomes(self, records: Iterable[Record], out: Round) -> None:
+    def read_outcomes(self, records: Sequence[Record], out: Round) -> None:
         """Take in records of the outcomes topic."""
         source, slates = self.outcomes, self.slates
+        self._bring(records)
         for record in records:
             if record.offset < source.offset:
                 continue
@@ -206,14 +219,24 @@ class Join:
         for waiting in self._waiting_timers.take(now):
             if not waiting.gone:
                 self._orphan(waiting, out)
+        for slate in self.slates.due(now):
+            self._timers.add(slate)
         for slate in self._timers.take(now):
             self._stage(slate, out)
         if self._restoring:
             return
-        if len(self.slates) > self.bounds.slates:
-            self._shed(len(self.slates) - self.bounds.slates + self.bounds.slates // 100)
+        if self.slates.held > self.bounds.slates:
+            self._shed(self.slates.held - self.bounds.slates + self.bounds.slates // 100)
         if self.waiting_count > self.bounds.waiting:
             self._evict(self.waiting_count - self.bounds.waiting + self.bounds.waiting // 10, out)
+
+    def _written(self, request_id: str, offset: int) -> bool:
+        slate = self.slates.get(request_id)
+        return slate is not None and slate.offset == offset
+
+    def _bring(self, records: Sequence[Record]) -> None:
+        for slate in self.slates.fetch(record.key for record in records):
+            self._timers.add(slate)
 
     # Reading one record
 
@@ -272,7 +295,7 @@ class Join:
             self._stub(slate)
             self._timers.add(slate)
             return
-        self.slates[slate.request_id] = slate
+        self.slates.add(slate)
         ledger = self.ledger
         ledger.slates += 1
         ledger.impressions += size
@@ -295,13 +318,15 @@ class Join:
     def _stage(self, slate: Slate, out: Round) -> None:
         """A slate's timer went off: release it, settle it, or forget it."""
         rules = self.rules[slate.rules]
+        if slate.stage != SHED and self.slates.get(slate.request_id) is not slate:
+            return
         if slate.stage == SHED:
             if slate.due == slate.settle + rules.remember:
                 self.shed.pop(slate.request_id, None)
                 return
             slate.due = slate.settle + rules.remember
         elif slate.stage == SETTLED:
-            del self.slates[slate.request_id]
+            self.slates.remove(slate)
             return
         else:
             if slate.stage == HELD:
@@ -310,6 +335,7 @@ class Join:
                 self._settle(slate, rules)
             else:
                 slate.due = slate.settle
+            self.slates.touch(slate)
         self._timers.add(slate)
 
     def _release(self, slate: Slate, rules: Rules, out: Round) -> None:
@@ -402,6 +428,7 @@ class Join:
             return
         known.seen.add(event.event_id)
         slate.outcomes = known
+        self.slates.touch(slate)
         if slate.stage == HELD and own > slate.release:
             # By the outcomes' clock the negatives are out: they go now, even if the predictions lag behind.
             self._release(slate, rules, out)
@@ -478,13 +505,14 @@ class Join:
 
     def _shed(self, count: int) -> None:
         """Close the oldest slates early; those that have settled are only forgotten early."""
-        oldest = list(islice(self.slates.values(), count))
+        oldest = self.slates.oldest(count)
         for slate in oldest:
             if slate.stage < SETTLED:
                 self.ledger.open -= slate.size
                 self.ledger.shed += slate.size
-            del self.slates[slate.request_id]
+            self.slates.remove(slate)
             self._stub(slate)
+            self._timers.add(slate)
         self.floor = max(self.floor, oldest[-1].offset + 1)
 
     def _stub(self, slate: Slate) -> None:
@@ -531,6 +559,7 @@ class Join:
             outcomes=self.outcomes.here(),
             low_predictions=low_predictions,
             low_outcomes=low_outcomes,
+            lineage=self.lineage,
             watermark=self.watermark,
             ledger=self.ledger,
             epochs=self.rules.epochs,
@@ -549,10 +578,15 @@ class Join:
         join: JoinSettings,
         labels: LabelSettings,
         bounds: BoundSettings,
+        slates: Slates | None = None,
+        written: Header | None = None,
     ) -> Join:
-        """Begin to make the state of a commit again: feed it the predictions from `state.low_predictions` to `state.predictions` with
-        `read_predictions`, then the outcomes likewise, then call `restored`."""
-        machine = cls(partition, join=join, labels=labels, bounds=bounds, state=state)
+        """Begin to make the state of a commit again: feed it the predictions from where `predictions` stands to `state.predictions` with
+        `read_predictions`, then the outcomes likewise, then call `restored`. `written`: what lies on disk already."""
+        machine = cls(partition, join=join, labels=labels, bounds=bounds, state=state, slates=slates)
+        if written is not None:
+            machine.predictions.skip(written.predictions)
+            machine.outcomes.skip(written.outcomes)
         machine.waits, machine.repeated = waits, repeated
         machine._restoring = True
         return machine
@@ -583,9 +617,26 @@ class Join:
         self.ledger.open -= missing
         self.ledger.shed += missing
 
+    def flush(self) -> None:
+        """The commit is done (or a part of the inputs read again): let the store write what it holds of it."""
+        slates = self.slates
+        slates.spill()
+        young = slates.first_young()
+        low = self.predictions.here() if young is None else self.predictions.marks.at(young)
+        outcomes = self.outcomes.marks.below(low.clock - self.rules.lateness - self.rules.early_wait)
+        first = next(iter(self.waits), None)
+        if first is not None and first < outcomes.offset:
+            outcomes = self.outcomes.marks.at(first)
+        at = (self.predictions.offset, self.outcomes.offset)
+        # A store that is still being filled is good for nothing: after a kill it is begun anew.
+        lineage = "" if self._restoring else self.lineage
+        header = Header(lineage=lineage, predictions=low, outcomes=outcomes, at=at, count=0, open=0)
+        if slates.flush(header):
+            self._timers.keep(lambda slate: slate.stage == SHED or slates.get(slate.request_id) is slate)
+
     def open_impressions(self) -> int:
         """Count the ledger's `open` again from what is held."""
-        return sum(slate.size for slate in self.slates.values() if slate.stage < SETTLED)
+        return self.slates.open_impressions()
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The changelog records since the last call, the state last."""

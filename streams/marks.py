@@ -38,3 +38,20 @@ class Marks:
         if keep:
             del marks[:keep]
         return marks[0]
+
+    def at(self, offset: int) -> Mark:
+        """The newest mark that does not lie behind `offset`; where none is, the oldest mark."""
+        found = self._marks[0]
+        for mark in reversed(self._marks):
+            if mark.offset <= offset:
+                return mark
+        return found
+
+    def below(self, time: int) -> Mark:
+        """As `before`, but forgets nothing."""
+        found = self._marks[0]
+        for mark in self._marks:
+            if mark.clock >= time:
+                break
+            found = mark
+        return found

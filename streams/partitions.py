@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -21,10 +22,11 @@ from feedback.events import DeadLetter
 from feedback.settings import KafkaSettings
 from feedback.topics import CHANGELOG, DEADLETTER, OUTCOMES, PREDICTIONS, SAMPLES
 from streams import retire
-from streams.changes import State, read_changes
+from streams.changes import Offsets, State, read_changes
 from streams.join import Join, Round
 from streams.log import logger
 from streams.settings import StreamsSettings
+from streams.store import DiskSlates
 
 _BATCH_BYTES = 900_000
 _AT_ONCE = 500
@@ -33,9 +35,13 @@ _AT_ONCE = 500
 class Partition:
     """One partition number of predictions, outcomes, samples and changelog."""
 
-    def __init__(self, number: int, *, kafka: KafkaSettings, settings: StreamsSettings, group: str) -> None:
+    def __init__(
+        self, number: int, *, kafka: KafkaSettings, settings: StreamsSettings, group: str, folder: Path
+    ) -> None:
         self.number = number
         self.kafka, self.settings, self.group = kafka, settings, group
+        self._folder = folder / str(number)
+        self._slates: DiskSlates | None = None
         self.lock = asyncio.Lock()
         self.ready = False
         self.closed = False
@@ -67,7 +73,12 @@ class Partition:
             acks="all",
         )
         await self.producer.start()
-        self.join = await self._restore()
+        try:
+            self.join = await self._restore()
+        except BaseException:
+            # Cancelled by a rebalance, or wrong: the store's folder must be free for the next try.
+            await self.close()
+            raise
         self.restored_s = time.monotonic() - started
         self.ready = True
         logger.info(
@@ -79,6 +90,9 @@ class Partition:
         """Forget the state; a transaction that is open is waited for by the caller, who holds the lock."""
         self.closed, self.ready = True, False
         producer, self.producer, self.join = self.producer, None, None
+        slates, self._slates = self._slates, None
+        if slates is not None:
+            slates.close()
         if producer is not None:
             await producer.stop()
 
@@ -98,6 +112,7 @@ class Partition:
                 await asyncio.sleep(0)
         join.advance(out)
         await self._commit(join, out)
+        join.flush()
         return out
 
     async def _commit(self, join: Join, out: Round) -> None:
@@ -162,22 +177,32 @@ class Partition:
             async for records in _read(reader, changelog, 0, None):
                 changes.extend((record.key, record.value) for record in records)
             state, waits, repeated = read_changes(changes)
-            settings = self.settings
-            if state is None:
-                return Join(self.number, join=settings.join, labels=settings.labels, bounds=settings.bounds)
-            join = Join.restoring(
-                self.number, state, waits, repeated, join=settings.join, labels=settings.labels, bounds=settings.bounds
-            )
-            await self._refeed(reader, join, state)
-            return join
+            return await self._again(reader, state, waits, repeated)
         finally:
             retire.later(reader)
+
+    async def _again(self, reader: AIOKafkaConsumer, state: State | None, waits: Offsets, repeated: Offsets) -> Join:
+        """Make the state again, from what lies on disk and from the inputs."""
+        settings, bounds = self.settings, self.settings.bounds
+        slates = self._slates = DiskSlates(self._folder, in_memory=bounds.slates_in_memory, unwritten=bounds.unwritten)
+        header = slates.header()
+        if state is None or header is None or not state.goes_on_from(header):
+            slates.wipe()
+            header = None
+        rules: dict[str, Any] = {"join": settings.join, "labels": settings.labels, "bounds": bounds, "slates": slates}
+        if state is None:
+            return Join(self.number, **rules)
+        if header is not None:
+            slates.adopt(header)
+        join = Join.restoring(self.number, state, waits, repeated, **rules, written=header)
+        await self._refeed(reader, join, state)
+        return join
 
     async def _refeed(self, reader: AIOKafkaConsumer, join: Join, state: State) -> None:
         nothing, truncated = Round(), False
         for partition, low, end, feed in (
-            (self._predictions, state.low_predictions.offset, state.predictions.offset, join.read_predictions),
-            (self._outcomes, state.low_outcomes.offset, state.outcomes.offset, join.read_outcomes),
+            (self._predictions, join.predictions.offset, state.predictions.offset, join.read_predictions),
+            (self._outcomes, join.outcomes.offset, state.outcomes.offset, join.read_outcomes),
         ):
             first = (await reader.beginning_offsets([partition]))[partition]
             if first > low and end > low:
@@ -188,6 +213,7 @@ class Partition:
                 )
             async for records in _read(reader, partition, low, end):
                 feed(records, nothing)
+                join.flush()
         join.restored(state, truncated=truncated)
 
 

@@ -48,6 +48,10 @@ class Slate(Struct, gc=False, array_like=True):
     """Positions that something happened to (kept where only what was viewed is a negative)."""
     outcomes: Outcomes | None = None
     """What happened; None: nothing yet."""
+    disk_due: int = -1
+    """`due` as the store's disk has it; -1: it is not on disk."""
+    disk_open: int = 0
+    """Positions that the store counts as open on disk."""
 
     @property
     def everyone(self) -> int:

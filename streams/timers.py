@@ -7,7 +7,7 @@ million open slates cost nothing until their second has come.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from feedback.clock import SECOND
@@ -59,6 +59,16 @@ class Timers(Generic[T]):
             else:
                 self._open(second, bucket)
                 yield from self._take_current(now)
+
+    def keep(self, wanted: Callable[[T], bool]) -> None:
+        """Forget the timers of things that are not wanted."""
+        for second, bucket in list(self._buckets.items()):
+            bucket[:] = filter(wanted, bucket)
+            if not bucket:
+                del self._buckets[second]
+        self._seconds = sorted(self._buckets)
+        self._current = [entry for entry in self._current if wanted(entry[2])]
+        heapq.heapify(self._current)
 
     def _open(self, second: int, bucket: list[T]) -> None:
         self._until = (second + 1) * SECOND

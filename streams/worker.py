@@ -66,7 +66,13 @@ def application(
         worker_redirect_stdouts=False,
     )
 
-    engine = Engine(kafka=kafka, settings=settings, worker=worker, fail=fail)
+    engine = Engine(
+        kafka=kafka,
+        settings=settings,
+        worker=worker,
+        folder=folder / "slates" / f"{kafka.namespace}{worker}",
+        fail=fail,
+    )
 
     @app.service
     class Join(Service):

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from msgspec import structs
 
 from feedback.codec import encode
 from feedback.events import Outcome, Prediction, Sample, Tick
-from streams.settings import JoinSettings, LabelSettings
+from streams.settings import BoundSettings, JoinSettings, LabelSettings
 from tests.streams.world import JOIN, Broker, log, outcome, prediction, tick
 
 ITEMS = ("a", "b", "c")
@@ -124,6 +126,40 @@ def test_disturbed_interleaved_and_crashed_the_join_teaches_the_same(
     assert ledger.open == 0
     assert ledger.settled_negative + ledger.settled_positive == ledger.impressions == 3 * len(history.predictions)
     assert ledger.shed == 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    history=histories(),
+    join=st.sampled_from(JOINS),
+    labels=st.sampled_from(LABELS),
+    seed=st.integers(0, 2**32),
+    unwritten=st.integers(1, 3),
+    in_memory=st.integers(3, 5),
+    steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12),
+    crashes=st.sets(st.integers(0, 12)),
+)
+def test_with_slates_on_disk_the_join_teaches_the_same(
+    history: History,
+    join: JoinSettings,
+    labels: LabelSettings,
+    seed: int,
+    unwritten: int,
+    in_memory: int,
+    steps: list[tuple[int, int]],
+    crashes: set[int],
+) -> None:
+    predictions = log(disturbed(history.predictions, seed, 40))
+    outcomes = log(disturbed(history.outcomes, seed + 1, 40))
+    whole = Broker(predictions, outcomes, join, labels)
+    ledger = whole.run([]).ledger
+    with TemporaryDirectory() as folder:
+        bounds = BoundSettings(unwritten=unwritten, slates_in_memory=in_memory)
+        disk = Broker(predictions, outcomes, join, labels, bounds, disk=Path(folder) / "slates")
+        found = disk.run(steps, crashes.__contains__).ledger
+        disk.slates().close()
+    assert taught(disk.samples) == taught(whole.samples)
+    assert (found.settled_negative, found.settled_positive) == (ledger.settled_negative, ledger.settled_positive)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from feedback.clock import SECOND
 from feedback.codec import decode_output, encode
@@ -13,6 +15,7 @@ from feedback.events import EventId, ItemId, Outcome, Prediction, RequestId, Sam
 from streams.changes import read_changes
 from streams.join import Join, Refusal, Round
 from streams.settings import BoundSettings, JoinSettings, LabelSettings
+from streams.store import DiskSlates, Slates
 
 START = 1_790_000_000 * SECOND
 """Event time 0 of the tests."""
@@ -102,6 +105,18 @@ class Broker:
     samples: list[Sample] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     changelog: dict[bytes, bytes] = field(default_factory=dict)
+    disk: Path | None = None
+    """Where the join's store is; None: it has none."""
+    store: DiskSlates | None = None
+
+    def slates(self) -> Slates:
+        """The store as a new process finds it."""
+        if self.disk is None:
+            return Slates()
+        if self.store is not None:
+            self.store.close()
+        self.store = DiskSlates(self.disk, in_memory=self.bounds.slates_in_memory, unwritten=self.bounds.unwritten)
+        return self.store
 
     def commit(self, join: Join, out: Round) -> None:
         """What a transaction writes."""
@@ -118,22 +133,44 @@ class Broker:
         assert join.ledger.residual == 0
         assert join.ledger.sample_residual == 0
         assert join.ledger.open == join.open_impressions()
+        join.flush()
+        assert join.slates.held == len(list(join.slates.everything()))
 
     def restart(self) -> Join:
         """The join of a worker that has nothing but Kafka."""
         state, waits, repeated = read_changes(self.changelog.items())
+        slates, written = self.slates(), None
+        if isinstance(slates, DiskSlates):
+            written = slates.header()
+            if state is None or written is None or not state.goes_on_from(written):
+                slates.wipe()
+                written = None
+            else:
+                slates.adopt(written)
         if state is None:
-            return machine(self.join, self.labels, self.bounds)
-        join = Join.restoring(0, state, waits, repeated, join=self.join, labels=self.labels, bounds=self.bounds)
-        rows = self.predictions[state.low_predictions.offset : state.predictions.offset]
-        join.read_predictions(rows, Round())
-        join.read_outcomes(self.outcomes[state.low_outcomes.offset : state.outcomes.offset], Round())
+            return Join(0, join=self.join, labels=self.labels, bounds=self.bounds, slates=slates)
+        join = Join.restoring(
+            0,
+            state,
+            waits,
+            repeated,
+            join=self.join,
+            labels=self.labels,
+            bounds=self.bounds,
+            slates=slates,
+            written=written,
+        )
+        for row in self.predictions[join.predictions.offset : state.predictions.offset]:
+            join.read_predictions([row], Round())
+            join.flush()
+        join.read_outcomes(self.outcomes[join.outcomes.offset : state.outcomes.offset], Round())
+        join.flush()
         join.restored(state)
         return join
 
     def run(self, steps: Iterable[tuple[int, int]], crash: Callable[[int], bool] = lambda _: False) -> Join:
         """Feed the logs in steps of so many predictions and outcomes, then the rest; crash before the steps that say so."""
-        join = machine(self.join, self.labels, self.bounds)
+        join = self.restart()
         rest = (len(self.predictions), len(self.outcomes))
         for number, (some, others) in enumerate([*steps, rest]):
             if crash(number):
@@ -148,7 +185,10 @@ class Broker:
 def contents(join: Join) -> bytes:
     """All that a join holds, in one canonical form: what must come back after a crash."""
     parts = (
-        sorted(join.slates.values(), key=lambda s: s.offset),
+        [
+            structs.replace(s, disk_due=-1, disk_open=0)
+            for s in sorted(join.slates.everything(), key=lambda s: s.offset)
+        ],
         [(s.offset, s.settle) for s in sorted(join.shed.values(), key=lambda s: s.offset)],
         sorted((w.record.offset, w.clock, w.due) for each in join.waiting.values() for w in each),
         join.waiting_count,
