@@ -122,6 +122,9 @@ class Reader:
             self._consumer.close()
         except KafkaError as error:
             self._failure = UnavailableError(f"topic {self._topic}: {error!r}")
+        finally:
+            if not self._stop and self._failure is None:
+                self._failure = UnavailableError(f"topic {self._topic}: the reader ended by an error of its own")
             self.wake()
 
     def _decoded(self, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> Record | None:

@@ -257,7 +257,7 @@ class ClickRate:
             self._normal = max(float(np.median(self._looks)), 1.0 / firsts)
         if self._normal:
             spread = float(np.var(self._looks)) * firsts / self._normal
-            self._scatter = _SCATTER * max(1.0, spread)
+            self._scatter = max(1.0, _SCATTER * spread)
 
     def state(self) -> list[Any]:
         """Everything, as plain values."""

@@ -119,8 +119,8 @@ class GateSettings:
     """Impressions in one look from which the normal click rate is learned. Default 100."""
     share_slates: Count = 200
     """Slates in which one reader's or item's share is watched. Default 200."""
-    user_share: Share = 0.05
-    """Share of one reader that is normal anyway. Default 0.05."""
+    user_share: Share = 0.03
+    """Share of one reader that is normal anyway. Default 0.03."""
     item_share: Share = 0.3
     """Share of the clicks of one item that is normal anyway. Default 0.3."""
 

@@ -134,17 +134,24 @@ class DeltaLog:
 
     def close(self) -> None:
         """Send what is left and disconnect."""
-        self._queue.put(None)
-        self._thread.join(timeout=30)
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(timeout=30)
         self._producer.close(timeout=5)
 
     def _work(self) -> None:
         while (records := self._queue.get()) is not None:
+            ended = False
             try:
                 if self._failure is None:
                     self._send(records)
+                ended = True
             finally:
                 with self._moved:
+                    if not ended:
+                        self._failure = UnavailableError(
+                            f"topic {self._topic}: the writer ended by an error of its own"
+                        )
                     if self._failure is None:
                         self._committed = max(self._committed, records[-1][0].sequence)
                     self._moved.notify_all()

@@ -118,6 +118,8 @@ class Steering:
         except KafkaError as error:
             self._failure = UnavailableError(f"kafka at {self._settings.bootstrap}: {error!r}")
         finally:
+            if not self._stop.is_set() and self._failure is None:
+                self._failure = UnavailableError("the reader of control ended by an error of its own")
             self._caught_up.set()
 
     def _take(self, topic: str, value: bytes) -> None:
