@@ -14,7 +14,13 @@ from everloop.runtime.ports import fetch
 from everloop.runtime.supervise import described, read
 from everloop.session import open_session
 
-REPORTS = {"gateway": "/v1/status", "streams": "/ledger", "trainer": "/status", "follower": "/status", "steer": "/status"}
+REPORTS = {
+    "gateway": "/v1/status",
+    "streams": "/ledger",
+    "trainer": "/status",
+    "follower": "/status",
+    "steer": "/status",
+}
 """Where each part tells of itself, as JSON."""
 
 

@@ -92,23 +92,34 @@ def alive(replicas: Sequence[Replica], *, now: int, silent_s: float) -> list[Rep
 
 def until_live(version: int) -> Missing:
     """All replicas have that version live."""
-    return lambda replicas: _none(replicas) or [
-        f"replica {r.replica} has version {r.live} live{_because(r)}" for r in replicas if r.live != version
-    ]
+    return lambda replicas: (
+        _none(replicas)
+        or [f"replica {r.replica} has version {r.live} live{_because(r)}" for r in replicas if r.live != version]
+    )
 
 
 def until_epoch(epoch: int) -> Missing:
     """All replicas serve a base of that epoch or a later one."""
-    return lambda replicas: _none(replicas) or [
-        f"replica {r.replica} serves version {r.live} of epoch {r.epoch}{_because(r)}" for r in replicas if r.epoch < epoch
-    ]
+    return lambda replicas: (
+        _none(replicas)
+        or [
+            f"replica {r.replica} serves version {r.live} of epoch {r.epoch}{_because(r)}"
+            for r in replicas
+            if r.epoch < epoch
+        ]
+    )
 
 
 def until_canary(version: int) -> Missing:
     """All replicas have loaded that version."""
-    return lambda replicas: _none(replicas) or [
-        f"replica {r.replica} has not loaded version {version}{_because(r)}" for r in replicas if version not in r.loaded
-    ]
+    return lambda replicas: (
+        _none(replicas)
+        or [
+            f"replica {r.replica} has not loaded version {version}{_because(r)}"
+            for r in replicas
+            if version not in r.loaded
+        ]
+    )
 
 
 def _none(replicas: Sequence[Replica]) -> list[str]:

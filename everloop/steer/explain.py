@@ -294,7 +294,9 @@ def _note(prediction: Prediction, manifest: Manifest | None) -> str:
     return "" if manifest else f"the manifest of version {prediction.version} is no longer to be found"
 
 
-def _manifest(events: list[ModelEvent], version: int, folders: list[Path], storage: Mapping[str, Any]) -> Manifest | None:
+def _manifest(
+    events: list[ModelEvent], version: int, folders: list[Path], storage: Mapping[str, Any]
+) -> Manifest | None:
     """The manifest, from the store that the models topic names or from this machine's folders."""
     for folder in folders:
         path = folder / str(version) / MANIFEST

@@ -61,7 +61,9 @@ def before(versions: Versions, live: int) -> int:
     Raises:
         UsageError: there is none.
     """
-    found = [known.version for known in versions.values() if known.passed and not known.refused and known.version < live]
+    found = [
+        known.version for known in versions.values() if known.passed and not known.refused and known.version < live
+    ]
     if not found:
         raise UsageError(f"no version before {live} has passed the gate: nothing to roll back to")
     return max(found)

@@ -18,14 +18,17 @@ def told(found: Explanation) -> list[str]:
         f"  recorded    {_place('predictions', served.place)}",
     ]
     if served.version:
-        lines.append(f"  served by   {served.model} version {served.version}, epoch {served.epoch}, sequence {served.sequence}")
+        lines.append(
+            f"  served by   {served.model} version {served.version}, epoch {served.epoch}, sequence {served.sequence}"
+        )
     if found.learned:
         lines += _learned(found.learned)
     if found.note:
         lines.append(f"  note        {found.note}")
     lines.append("what the reader did" if found.outcomes else "what the reader did: nothing that is in the log")
     lines += [
-        f"  {o.kind} {o.value:g} on {o.item_id} at {_time(o.event_time)}, {_place('outcomes', o.place)}" for o in found.outcomes
+        f"  {o.kind} {o.value:g} on {o.item_id} at {_time(o.event_time)}, {_place('outcomes', o.place)}"
+        for o in found.outcomes
     ]
     lines.append("what it taught" if found.samples else "what it taught: no sample yet")
     for sample in found.samples:
@@ -59,4 +62,6 @@ def _place(topic: str, place: Place) -> str:
 
 
 def _time(micros: int) -> str:
-    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds") if micros else "(unknown)"
+    return (
+        datetime.fromtimestamp(micros / 1e6, UTC).isoformat(sep=" ", timespec="milliseconds") if micros else "(unknown)"
+    )

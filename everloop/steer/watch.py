@@ -210,7 +210,10 @@ class _Following:
         from kafka import KafkaConsumer, TopicPartition
 
         self._consumer = KafkaConsumer(
-            **self._kafka.client(), isolation_level="read_committed", enable_auto_commit=False, auto_offset_reset="earliest"
+            **self._kafka.client(),
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         places: dict[str, list[Any]] = {}
         for topic in (*self._beginning, *self._end):

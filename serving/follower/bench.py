@@ -48,7 +48,13 @@ class Ratio:
 
 
 def drive(
-    address: str, *, model: str, inputs: Mapping[str, wire.TensorProto], rate: float, seconds: float, label: str = "live"
+    address: str,
+    *,
+    model: str,
+    inputs: Mapping[str, wire.TensorProto],
+    rate: float,
+    seconds: float,
+    label: str = "live",
 ) -> list[Shot]:
     """Send `rate` requests a second for `seconds` to a model server; every one of them is in the answer."""
     request = wire.PredictRequest()
@@ -89,7 +95,8 @@ def p99_ratio(shots: Sequence[Shot], swaps: Sequence[tuple[int, int]], *, seed: 
     base = p99(outside)
     rng = random.Random(seed)
     drawn = sorted(
-        p99([seconds for window in rng.choices(inside, k=len(inside)) for seconds in window]) / base for _ in range(draws)
+        p99([seconds for window in rng.choices(inside, k=len(inside)) for seconds in window]) / base
+        for _ in range(draws)
     )
     low, high = drawn[round(0.025 * draws)], drawn[min(round(0.975 * draws), draws - 1)]
     return Ratio(p99(pooled) / base, low, high, len(pooled), len(outside))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.follower.kit import Line
     from tests.follower.stage import Process
 
+
 @pytest.fixture
 def model(namespace: str) -> str:
     """The tests share a model server: each has a model of its own."""

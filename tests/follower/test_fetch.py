@@ -14,7 +14,11 @@ from feedback.errors import CorruptError, UnavailableError
 from feedback.versions import MANIFEST, FileEntry, Manifest
 from serving.follower.fetch import fetch, on_disk, remove, sweep
 
-FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"i", "variables/variables.data-00000-of-00001": b"d" * 99}
+FILES = {
+    "saved_model.pb": b"graph",
+    "variables/variables.index": b"i",
+    "variables/variables.data-00000-of-00001": b"d" * 99,
+}
 
 
 def manifest(files: dict[str, bytes], **fields: Any) -> Manifest:
@@ -80,7 +84,9 @@ def damage(store: Path, what: str) -> None:
         ("outside", "only paths inside"), ("no graph", "no saved_model.pb"), ("torn manifest", "manifest.json"),
     ],
 )  # fmt: skip
-def test_a_half_or_changed_version_is_refused_and_leaves_nothing(store: Path, tmp_path: Path, what: str, said: str) -> None:
+def test_a_half_or_changed_version_is_refused_and_leaves_nothing(
+    store: Path, tmp_path: Path, what: str, said: str
+) -> None:
     damage(store, what)
     target = tmp_path / "serving"
     with pytest.raises(CorruptError, match=said):

@@ -20,7 +20,9 @@ def sequence_of(follower: Follower, version: int) -> int:
     return int(follower.status()["loaded"].get(str(version), {}).get("sequence", -1))
 
 
-def test_a_version_becomes_live_and_takes_the_deltas_that_follow_on_it(follow: Start, line: Line, ask: ModelServer) -> None:
+def test_a_version_becomes_live_and_takes_the_deltas_that_follow_on_it(
+    follow: Start, line: Line, ask: ModelServer
+) -> None:
     line.delta()
     line.base(1)
     line.delta()
@@ -48,7 +50,9 @@ def test_a_new_base_replaces_the_old_one_which_is_unloaded(follow: Start, line: 
     eventually(lambda: is_live(follower, 2, 3))
 
 
-def test_a_gap_stops_the_model_until_a_base_contains_what_is_missing(follow: Start, line: Line, ask: ModelServer) -> None:
+def test_a_gap_stops_the_model_until_a_base_contains_what_is_missing(
+    follow: Start, line: Line, ask: ModelServer
+) -> None:
     line.base(1)
     follower = follow()
     line.delta()
@@ -127,7 +131,9 @@ def test_a_replica_whose_memory_is_damaged_is_mended_by_an_older_base_without_a_
     line.delta()
     line.checksum()
     eventually(lambda: follower.metrics.failed._value.get() == 1, what="an alert")
-    eventually(lambda: [swap["version"] for swap in follower.status()["swaps"]] == [1, 2, 1, 2], what="1 stood in for 2")
+    eventually(
+        lambda: [swap["version"] for swap in follower.status()["swaps"]] == [1, 2, 1, 2], what="1 stood in for 2"
+    )
     line.checksum()
     eventually(lambda: is_live(follower, 2, 2))
     eventually(lambda: follower.metrics.passed._value.get() >= 1, what="the repaired model holds")
@@ -179,7 +185,9 @@ def test_after_a_rollback_no_delta_of_the_old_epoch_is_applied(follow: Start, li
     eventually(lambda: follower.metrics.passed._value.get() >= 1)
 
 
-def test_until_the_trainer_has_made_the_new_base_the_old_one_stands_in(follow: Start, line: Line, ask: ModelServer) -> None:
+def test_until_the_trainer_has_made_the_new_base_the_old_one_stands_in(
+    follow: Start, line: Line, ask: ModelServer
+) -> None:
     line.base(1)
     follower = follow()
     line.delta()

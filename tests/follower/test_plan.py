@@ -45,9 +45,7 @@ def up(sequence: int, epoch: int = 1, **fields: Any) -> Loaded:
 
 LOADING = Loaded(state=State.LOADING)
 ONE = Configure((1,), (("live", 1),))
-LIVE_1 = View(
-    now=100, known=versions(known(1)), local=frozenset({1}), loaded={1: up(10)}, labels={"live": 1}, sent=ONE
-)
+LIVE_1 = View(now=100, known=versions(known(1)), local=frozenset({1}), loaded={1: up(10)}, labels={"live": 1}, sent=ONE)
 
 
 @dataclass
@@ -319,7 +317,9 @@ class World:
             self.act(action)
             self.view = replace(self.view, now=self.view.now + 1)
             ready = {
-                v: up(self.view.known[v].sequence, self.view.known[v].epoch) if loaded.state is State.LOADING else loaded
+                v: up(self.view.known[v].sequence, self.view.known[v].epoch)
+                if loaded.state is State.LOADING
+                else loaded
                 for v, loaded in self.view.loaded.items()
             }
             changed, self.view = ready != self.view.loaded, replace(self.view, loaded=ready)

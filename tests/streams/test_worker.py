@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from kafka import KafkaProducer
@@ -95,6 +96,11 @@ def loop(kafka: str, redis_url: str, namespace: str, tmp_path: Path) -> Iterator
     assert running.worker.stop() == 0, running.worker.log.read_text()[-3000:]
 
 
+def fields(redis: Redis, key: str) -> dict[bytes, bytes]:
+    """A hash as bytes: this client decodes nothing."""
+    return cast("dict[bytes, bytes]", redis.hgetall(key))
+
+
 def test_a_worker_joins_settles_refuses_and_counts(loop: Loop, redis_url: str) -> None:
     loop.send(
         prediction("r1", 0, ["a", "b"]), prediction("r2", 1, ["b", "c"]), outcome("r1", 5, "b"), outcome("r2", 6, "z")
@@ -120,10 +126,10 @@ def test_a_worker_joins_settles_refuses_and_counts(loop: Loop, redis_url: str) -
     # The features say the same as the samples.
     redis, ns = Redis.from_url(redis_url), loop.kafka.namespace
     until(lambda: b"c0" in (found := redis.hgetall(item_key(ns, "b"))) or b"c1" in found)
-    state = item_features(decode_item(redis.hgetall(item_key(ns, "b"))), START + SECOND)
+    state = item_features(decode_item(fields(redis, item_key(ns, "b"))), START + SECOND)
     assert state["item_impressions"] == pytest.approx(2, abs=0.01)
     assert state["item_clicks"] == pytest.approx(1, abs=0.01)
-    assert decode_user(redis.hgetall(user_key(ns, "ur1"))).last == ("b",)
+    assert decode_user(fields(redis, user_key(ns, "ur1"))).last == ("b",)
     assert redis.zscore(pool_key(ns, POOL_FRESH), "a") == START
     assert redis.zrevrange(pool_key(ns, POOL_POPULAR), 0, 0) in ([b"a"], [b"b"])
 

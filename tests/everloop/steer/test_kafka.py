@@ -30,7 +30,9 @@ class Loop:
 
     def send(self, topic: str, key: bytes, value: Any, *, partition: int | None = None, headers: Any = ()) -> int:
         data = value if isinstance(value, bytes) else msgspec.json.encode(value)
-        sent = self.producer.send(self.kafka.name(topic), key=key, value=data, partition=partition, headers=list(headers))
+        sent = self.producer.send(
+            self.kafka.name(topic), key=key, value=data, partition=partition, headers=list(headers)
+        )
         return int(sent.get(timeout=30).offset)
 
     def event(self, version: int, event: Any, **fields: Any) -> None:
@@ -39,7 +41,13 @@ class Loop:
 
     def answer(self, request: str, **fields: Any) -> None:
         record = Prediction(
-            request_id=request, user_id="u", event_time=1, sent_time=now_us(), items=["a", "b"], scores=[0.5, 0.4], **fields
+            request_id=request,
+            user_id="u",
+            event_time=1,
+            sent_time=now_us(),
+            items=["a", "b"],
+            scores=[0.5, 0.4],
+            **fields,
         )
         self.send(PREDICTIONS, request.encode(), record)
 
@@ -158,12 +166,16 @@ def test_a_request_is_followed_to_what_the_model_knew_and_to_what_it_learned(
         sample_id="s1", request_id="r1", user_id="u", event_time=1, settle_time=9, label_policy="click",
         emissions=[0, 0], positions=[0, 1], items=["a", "b"],
     )  # fmt: skip
-    progress = Progress(partition=partition, watermark=0, predictions_offset=0, outcomes_offset=0, ledger=Ledger(), sent_time=0)
+    progress = Progress(
+        partition=partition, watermark=0, predictions_offset=0, outcomes_offset=0, ledger=Ledger(), sent_time=0
+    )
     loop.send(SAMPLES, b"x", progress, partition=partition)
     assert loop.send(SAMPLES, b"r1", sample, partition=partition) == 1
     # Sequence 11 ends before the sample, 12 within it (one example of two), 13 behind it.
     for sequence, offset, partial in ((11, 1, 0), (12, 1, 1), (13, 2, 0), (14, 3, 0)):
-        step = Step(step=sequence, offsets={partition: offset}, examples=1, partial={partition: partial} if partial else {})
+        step = Step(
+            step=sequence, offsets={partition: offset}, examples=1, partial={partition: partial} if partial else {}
+        )
         header = DeltaHeader(
             line="news-a", epoch=1, previous=sequence - 1, sequence=sequence, crc32c=0, steps=[step], watermark=sequence,
         )  # fmt: skip
@@ -207,7 +219,11 @@ def test_the_control_record_of_a_model_that_nobody_steered_orders_nothing(topics
 
 
 def test_the_commands_say_what_is_and_do_what_is_asked(
-    topics: KafkaSettings, loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    topics: KafkaSettings,
+    loop: Loop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     from everloop.cli import run
 
@@ -225,7 +241,10 @@ def test_the_commands_say_what_is_and_do_what_is_asked(
     assert "version 2 is pinned" in capsys.readouterr().out
     assert run(["versions", data, "--json"]) == 0
     listed = msgspec.json.decode(capsys.readouterr().out)
-    assert [(row["version"], row["state"], row["pinned"]) for row in listed["versions"]] == [(2, "live", True), (1, "ready", False)]
+    assert [(row["version"], row["state"], row["pinned"]) for row in listed["versions"]] == [
+        (2, "live", True),
+        (1, "ready", False),
+    ]
     assert run(["resume", "--skip", data]) == 2
     assert "nothing is paused" in capsys.readouterr().err
     assert run(["rollback", "--no-wait", data]) == 0
