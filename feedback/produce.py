@@ -212,7 +212,6 @@ class OutcomeProducer:
                     enable_idempotence=True,
                     linger_ms=5,
                     request_timeout_ms=10_000,
-                    reconnect_backoff_max_ms=1_000,
                     delivery_timeout_ms=max(15_000, round(self._timeout_s * 1_000)),
                     max_block_ms=5_000,
                     bootstrap_timeout_ms=2_000,

@@ -67,10 +67,15 @@ class KafkaSettings:
 
     def client(self) -> dict[str, Any]:
         """Keyword arguments that kafka-python's clients take."""
-        options: dict[str, Any] = {
-            "bootstrap_servers": self.bootstrap.split(","),
-            "security_protocol": self.security,
-        }
+        # By default a client waits up to 30 s before it looks for a broker that is back again.
+        return self._common() | {"bootstrap_servers": self.bootstrap.split(","), "reconnect_backoff_max_ms": 1_000}
+
+    def aio_client(self) -> dict[str, Any]:
+        """Keyword arguments that aiokafka's clients take."""
+        return self._common() | {"bootstrap_servers": self.bootstrap}
+
+    def _common(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"security_protocol": self.security}
         if self.sasl_mechanism:
             options |= {
                 "sasl_mechanism": self.sasl_mechanism,
@@ -80,10 +85,6 @@ class KafkaSettings:
         if self.security.endswith("SSL"):
             options["ssl_context"] = ssl.create_default_context(cafile=self.ca_file or None)
         return options
-
-    def aio_client(self) -> dict[str, Any]:
-        """Keyword arguments that aiokafka's clients take: the same, the servers as one string."""
-        return self.client() | {"bootstrap_servers": self.bootstrap}
 
     def name(self, suffix: str) -> str:
         """A topic's or group's name in this loop's namespace."""

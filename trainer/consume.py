@@ -35,7 +35,6 @@ class Reader:
             self._consumer = KafkaConsumer(
                 **settings.client(),
                 client_id="everloop-trainer-samples",
-                reconnect_backoff_max_ms=1_000,
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level="read_committed",

@@ -75,7 +75,6 @@ class DeltaLog:
             self._producer = KafkaProducer(
                 **settings.client(),
                 client_id=f"everloop-trainer-{line}",
-                reconnect_backoff_max_ms=1_000,
                 transactional_id=settings.name(f"deltas-{line}"),
                 acks="all",
                 max_request_size=part_bytes + 100_000,

@@ -36,14 +36,12 @@ class Steering:
                 **settings.client(),
                 client_id="everloop-trainer-events",
                 acks="all",
-                reconnect_backoff_max_ms=1_000,
             )
             self._consumer = KafkaConsumer(
                 **settings.client(),
                 group_id=None,
                 enable_auto_commit=False,
                 fetch_max_wait_ms=200,
-                reconnect_backoff_max_ms=1_000,
             )
         except KafkaError as error:
             raise UnavailableError(f"kafka at {settings.bootstrap}: {error}") from error

@@ -18,6 +18,7 @@ MODULES: Final = (
     "config",
     "topics",
     "versions",
+    "rebuild",
     "deadletter",
     "server",
     "bench",

@@ -5,9 +5,7 @@ from __future__ import annotations
 import typer
 
 from everloop.commands.options import Data, File, Json, print_json
-from everloop.runtime.ports import answers
 from everloop.session import open_session
-from feedback.errors import UnavailableError
 
 
 def register(app: typer.Typer) -> None:
@@ -19,20 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def create(data: Data = None, config: File = None, kafka: str = "", as_json: Json = False) -> None:
     """Create the topics that do not exist yet; changes nothing the second time."""
+    from everloop.broker import reach
     from feedback.topics import create_topics
 
     session = open_session(data, config, flags={"kafka.bootstrap": kafka} if kafka else None)
-    settings = session.loaded.config.kafka
-    if not any(answers(*_address(each)) for each in settings.bootstrap.split(",")):
-        # The client would ask again and again for half a minute; a person wants to know at once.
-        raise UnavailableError(f"kafka: no broker answers at {settings.bootstrap}")
+    settings = reach(session)
     created = create_topics(settings)
     if as_json:
         print_json({"bootstrap": settings.bootstrap, "created": created})
     else:
         print(f"created: {', '.join(created)}" if created else "all topics exist")
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.strip().rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0

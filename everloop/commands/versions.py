@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -13,7 +12,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from everloop.commands.options import Data, File, Json, print_json, print_table
-from everloop.runtime.ports import answers
 from everloop.session import Session, open_session
 from feedback.errors import UnavailableError
 from feedback.settings import KafkaSettings
@@ -263,24 +261,10 @@ def _orders(control: Control) -> list[str]:
 
 
 def _place(session: Session) -> tuple[KafkaSettings, str]:
-    """How to reach the broker, that of what is up here where none is named; and the model's name."""
-    from everloop.folders import held
-    from everloop.runtime.supervise import read
+    """The broker, and the model's name."""
+    from everloop.broker import reach
 
-    loaded = session.loaded
-    kafka = loaded.config.kafka
-    if not loaded.given("kafka.bootstrap") and held(session.folders):
-        address = read(session.folders).get("addresses", {}).get("kafka")
-        kafka = replace(kafka, bootstrap=address) if address else kafka
-    if not any(answers(*_address(each)) for each in kafka.bootstrap.split(",")):
-        # The client would ask again and again for half a minute; a person wants to know at once.
-        raise UnavailableError(f"kafka: no broker answers at {kafka.bootstrap}")
-    return kafka, loaded.config.follower.model
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.strip().rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0
+    return reach(session), session.loaded.config.follower.model
 
 
 def _user() -> str:

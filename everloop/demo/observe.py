@@ -102,7 +102,6 @@ class Observer:
                 isolation_level="read_committed",
                 fetch_max_wait_ms=200,
                 max_poll_records=5_000,
-                reconnect_backoff_max_ms=1_000,
             )
             keyed = {settings.name(each.name): each.keyed_by_request for each in topics.TOPICS}
             partitions = [

@@ -26,8 +26,6 @@ class Confirmer:
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=20,
-                # By default a client that has lost its broker waits up to 30 s before it looks again.
-                reconnect_backoff_max_ms=1_000,
             )
             topic = settings.name(PREDICTIONS)
             partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]

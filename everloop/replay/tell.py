@@ -40,7 +40,6 @@ class Teller:
                 **settings.client(),
                 client_id="everloop-ticks",
                 enable_idempotence=True,
-                reconnect_backoff_max_ms=1_000,
                 delivery_timeout_ms=round(_PATIENCE_S * 1_000),
             )
         except KafkaError as error:

@@ -20,6 +20,8 @@ _PROBE_S = 0.1
 """How often a starting one is asked whether it is ready."""
 _MISUSE = 2
 """The exit status of a process whose configuration is wrong: starting it again would change nothing."""
+_FENCED = 3
+"""The exit status of a part that another one has taken over from: started again, the two would fence each other for ever."""
 
 
 class Runner:
@@ -148,7 +150,7 @@ class Runner:
     def _died(self, why: str, *, lived_s: float) -> None:
         self._deaths = 1 if self._was_ready and lived_s >= self._settings.backoff_forget_s else self._deaths + 1
         hopeless = not self._was_ready and (self.exit_status == _MISUSE or self._deaths >= self._settings.attempts)
-        if hopeless or self.state is State.FAILED:
+        if hopeless or self.exit_status == _FENCED or self.state is State.FAILED:
             return self._become(State.FAILED, " ".join(why.split()))
         pause = pause_s(self._deaths, self._settings)
         self.restarts += 1

@@ -126,7 +126,6 @@ class DeltaLog:
                 receive_message_max_bytes=2**30,
                 max_poll_records=256,
                 fetch_max_wait_ms=500,
-                reconnect_backoff_max_ms=1000,
             )
         )
         self._consumer.assign([self._partition])

@@ -117,7 +117,6 @@ class RecordReader(threading.Thread):
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            reconnect_backoff_max_ms=1000,
         )
         try:
             partitions = [self._control, self._models]

@@ -103,7 +103,6 @@ class Watch:
             enable_auto_commit=False,
             isolation_level="read_committed",
             fetch_max_wait_ms=250,
-            reconnect_backoff_max_ms=1_000,
             bootstrap_timeout_ms=5_000,
             max_partition_fetch_bytes=4_194_304,
         )
