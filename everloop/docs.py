@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 
 import msgspec.structs
 
+from everloop import results
 from everloop.config.compose import Config
 from everloop.config.convert import Key, dotted, hints, is_table
 from everloop.config.load import PREFIX, SEPARATOR, shown
@@ -38,7 +39,11 @@ def configuration() -> str:
     return "\n".join([_CONFIGURATION, *_group(Config, ())]) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration, "docs/asyncapi.yaml": asyncapi.text}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": configuration,
+    "docs/asyncapi.yaml": asyncapi.text,
+    "docs/results.md": results.page,
+}
 """Every page that is made from the code, and by what."""
 
 

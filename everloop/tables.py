@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from everloop.commands.options import print_table
 from everloop.figures import Report
 
@@ -25,6 +27,8 @@ def print_report(report: Report) -> None:
 
 def number(value: float) -> str:
     """A number with four significant digits, thousands separated."""
+    if not math.isfinite(value):
+        return str(value)
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
