@@ -30,6 +30,7 @@ from streams.store import DiskSlates
 
 _BATCH_BYTES = 900_000
 _AT_ONCE = 500
+_START_S = 60
 
 
 class Partition:
@@ -72,8 +73,9 @@ class Partition:
             max_request_size=2**20,
             acks="all",
         )
-        await self.producer.start()
         try:
+            async with asyncio.timeout(_START_S):
+                await self.producer.start()
             self.join = await self._restore()
         except BaseException:
             # Cancelled by a rebalance, or wrong: the store's folder must be free for the next try.
@@ -94,7 +96,8 @@ class Partition:
         if slates is not None:
             slates.close()
         if producer is not None:
-            await producer.stop()
+            # Nobody waits for it: the next owner fences it, and a producer that was fenced may take long to see that.
+            retire.later(producer)
 
     def positions(self) -> dict[TopicPartition, int]:
         """Where to go on reading: what the state was committed with."""
@@ -111,7 +114,8 @@ class Partition:
                 # The group takes a worker for dead whose loop does not turn.
                 await asyncio.sleep(0)
         join.advance(out)
-        await self._commit(join, out)
+        async with asyncio.timeout(2 * self.settings.engine.transaction_timeout_s):
+            await self._commit(join, out)
         join.flush()
         return out
 
