@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -65,7 +64,10 @@ def whole(slate: Slate, rules: Rules) -> bytes:
         return some(slate, rules, range(slate.size), [NEGATIVE] * slate.size, suffix="n")
     parts = _PARTS.decode(slate.raw)
     request_id = bytes(parts.request_id)
-    head, tail = _frame(slate.size, rules.policy)
+    frame = rules.frames.get(slate.size)
+    if frame is None:
+        frame = rules.frames[slate.size] = _frame(slate.size, rules.policy)
+    head, tail = frame
     return b"".join(
         (
             b'{"type":"sample","sample_id":',
@@ -98,7 +100,6 @@ def whole(slate: Slate, rules: Rules) -> bytes:
     )
 
 
-@lru_cache(maxsize=1024)
 def _frame(size: int, policy: str) -> tuple[bytes, bytes]:
     """What all whole slates of one size share."""
     emissions, positions = encode([NEGATIVE] * size), encode(list(range(size)))

@@ -21,9 +21,9 @@ from feedback.events import Ledger
 from feedback.settings import KafkaSettings
 from feedback.topics import CHANGELOG, DEADLETTER, OUTCOMES, PREDICTIONS, SAMPLES
 from streams import retire
-from streams.join import Round
 from streams.log import logger
 from streams.partitions import Partition
+from streams.records import Round
 from streams.settings import StreamsSettings
 
 GROUP = "join"

@@ -18,69 +18,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import msgspec
-from msgspec import Struct, field
 
 from feedback.clock import SECOND
 from feedback.codec import decode_input, encode
 from feedback.errors import CorruptError, EventError
-from feedback.events import NEGATIVE, POSITIVE, REVISION, Ledger, Outcome, Prediction, Progress, Tick
-from streams import emit
+from feedback.events import Ledger, Outcome, Prediction, Progress, Tick
 from streams.changes import REPEATED, STATE, WAITING, Offsets, State
-from streams.labels import NOTHING
+from streams.life import Life
 from streams.marks import Mark, Marks
-from streams.rules import Epoch, RuleBook, Rules
+from streams.records import Record, Round
+from streams.rules import Epoch, RuleBook
 from streams.settings import BoundSettings, JoinSettings, LabelSettings
-from streams.slates import HELD, OUT, SETTLED, SHED, Outcomes, Slate, Waiting, emitted
+from streams.slates import SETTLED, SHED, Slate, Waiting
 from streams.store import Header, Slates
 from streams.timers import Timers
 
 _STEP = SECOND
 
 decode_ledger = msgspec.json.Decoder(Ledger).decode
-
-
-class Record(Protocol):
-    """A record of an input topic, as Kafka's clients give it."""
-
-    @property
-    def offset(self) -> int:
-        """Its offset."""
-
-    @property
-    def timestamp(self) -> int:
-        """When Kafka received it, milliseconds."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its value."""
-
-
-class Refusal(Struct, gc=False):
-    """A record that goes to the dead letters."""
-
-    prediction: bool
-    """Whether it stood in the predictions topic (else: outcomes)."""
-    record: Record
-    reason: str
-    detail: str
-
-
-class Round(Struct):
-    """What came out of one feeding."""
-
-    samples: list[tuple[bytes | None, bytes]] = field(default_factory=list)
-    """Request id and Sample record, in order."""
-    refusals: list[Refusal] = field(default_factory=list)
-    """Dead letters."""
-    fed: int = 0
-    """Records read that were not ticks."""
 
 
 class Source:
@@ -101,7 +58,7 @@ class Source:
         return Mark(self.offset, self.clock)
 
 
-class Join:
+class Join(Life):
     """One partition's slates, ledger and clocks."""
 
     def __init__(
@@ -114,27 +71,24 @@ class Join:
         state: State | None = None,
         slates: Slates | None = None,
     ) -> None:
+        rules = RuleBook(list(state.epochs) if state else [Epoch(0, 0, 0, join, labels)])
+        rules.adopt(join, labels, state.predictions.offset if state else 0, state.outcomes.offset if state else 0)
+        super().__init__(
+            slates=slates if slates is not None else Slates(),
+            rules=rules,
+            watermark=state.watermark if state else 0,
+            floor=state.floor if state else 0,
+        )
         self.partition = partition
         self.bounds = bounds
-        self.ledger = Ledger()
-        self.slates = slates if slates is not None else Slates()
         self.lineage = state.lineage if state else uuid.uuid4().hex
-        self.shed: dict[str, Slate] = {}
+        self.evictions = list(state.evictions) if state else []
+        self.predictions = Source(state.low_predictions if state else Mark())
+        self.outcomes = Source(state.low_outcomes if state else Mark())
         self.waiting: dict[str, list[Waiting]] = {}
         self.waiting_count = 0
         self.waits, self.repeated = Offsets(WAITING), Offsets(REPEATED)
-        self.predictions = Source(state.low_predictions if state else Mark())
-        self.outcomes = Source(state.low_outcomes if state else Mark())
-        self.rules = RuleBook(list(state.epochs) if state else [Epoch(0, 0, join, labels)])
-        self.rules.adopt(join, labels, state.predictions.offset if state else 0)
-        self.watermark = state.watermark if state else 0
-        self.floor = state.floor if state else 0
-        self.evictions = list(state.evictions) if state else []
-        self._timers: Timers[Slate] = Timers()
         self._waiting_timers: Timers[Waiting] = Timers()
-        self._restoring = False
-
-    # Feeding
 
     def feed(self, predictions: Sequence[Record], outcomes: Sequence[Record]) -> Round:
         """Take in the next records of the two topics, in the order of their offsets, and let go what is due."""
@@ -146,7 +100,7 @@ class Join:
 
     def read_predictions(self, records: Sequence[Record], out: Round) -> None:
         """Take in records of the predictions topic."""
-        source, slates = self.predictions, self.slates
+        source = self.predictions
         self._bring(records)
         for record in records:
             if record.offset < source.offset:
@@ -159,27 +113,31 @@ class Join:
                 continue
             if event.event_time > clock:
                 source.clock = event.event_time
-            if type(event) is Tick:
-                continue
-            if type(event) is not Prediction:
-                self._refuse(
-                    out, True, record, "wrong_topic", f"type = {_type(event)}: predictions and ticks stand here"
-                )
-                continue
-            out.fed += 1
-            rules = self.rules.at(record.offset)
-            own = clock - rules.lateness
-            if self._restoring and self._written(event.request_id, record.offset):
-                continue
-            if event.request_id in slates or event.request_id in self.shed or record.offset in self.repeated:
-                self.ledger.duplicate_predictions += 1
-                self.repeated.add(record.offset)
-            elif own > event.event_time + rules.window + rules.remember:
-                late = (own - event.event_time) / SECOND
-                detail = f"event_time = {event.event_time}: {late:.1f} s behind, too late to tell whether it was taught before"
-                self._refuse(out, True, record, "too_late", detail)
-            else:
-                self._open(event, record, rules, own, out)
+            if type(event) is Prediction:
+                out.fed += 1
+                self._predicted(event, record, clock, out)
+            elif type(event) is Outcome:
+                self._refuse(out, True, record, "wrong_topic", "type = outcome: predictions and ticks stand here")
+
+    def _predicted(self, event: Prediction, record: Record, clock: int, out: Round) -> None:
+        rules = self.rules.at(record.offset)
+        own = clock - rules.lateness
+        name = event.request_id
+        if self._restoring and (self._written(name, record.offset) or record.offset in self.repeated):
+            return
+        if name in self.slates or name in self.shed:
+            self.ledger.duplicate_predictions += 1
+            self.repeated.add(record.offset)
+        elif own > event.event_time + rules.window + rules.remember:
+            late = (own - event.event_time) / SECOND
+            detail = (
+                f"event_time = {event.event_time}: {late:.1f} s behind, too late to tell whether it was taught before"
+            )
+            self._refuse(out, True, record, "too_late", detail)
+        else:
+            slate = self._open(event, record, rules, own, out)
+            if slate is not None and self.waiting:
+                self._meet(slate, out)
 
     def read_outcomes(self, records: Sequence[Record], out: Round) -> None:
         """Take in records of the outcomes topic."""
@@ -196,10 +154,9 @@ class Join:
                 continue
             if event.event_time > clock:
                 source.clock = event.event_time
-            if type(event) is Tick:
-                continue
             if type(event) is not Outcome:
-                self._refuse(out, False, record, "wrong_topic", f"type = {_type(event)}: outcomes and ticks stand here")
+                if type(event) is Prediction:
+                    self._refuse(out, False, record, "wrong_topic", "type = prediction: outcomes and ticks stand here")
                 continue
             out.fed += 1
             slate = slates.get(event.request_id)
@@ -238,242 +195,30 @@ class Join:
         for slate in self.slates.fetch(record.key for record in records):
             self._timers.add(slate)
 
-    # Reading one record
-
     def _read(self, record: Record, prediction: bool, out: Round) -> Prediction | Outcome | Tick | None:
+        value = record.value
         try:
-            if record.value is None:
+            if value is None:
                 raise EventError("empty", allowed="a record without a value is no event")
-            event = decode_input(record.value)
+            event = decode_input(value)
         except EventError as error:
             self.ledger.malformed += 1
             self._letter(out, prediction, record, "malformed", str(error))
             return None
-        limit = record.timestamp * 1000 + self.rules.newest.future
-        if event.event_time > limit:
-            ahead = (event.event_time - record.timestamp * 1000) / SECOND
-            allowed = f"{self.rules.newest.future / SECOND:g} are allowed"
-            detail = f"event_time = {event.event_time}: {ahead:.1f} s ahead of Kafka's time, {allowed}"
+        received = record.timestamp * 1000
+        future = self.rules.future(prediction, record.offset)
+        if event.event_time > received + future:
+            ahead = (event.event_time - received) / SECOND
+            detail = (
+                f"event_time = {event.event_time}: {ahead:.1f} s ahead of Kafka's time, {future / SECOND:g} are allowed"
+            )
             self._refuse(out, prediction, record, "future_event_time", detail)
             return None
         if not isinstance(event, Tick) and record.key != event.request_id.encode():
-            self._refuse(
-                out, prediction, record, "wrong_key", f"key = {record.key!r}: {event.request_id}, the request_id"
-            )
+            detail = f"key = {record.key!r}: {event.request_id}, the request_id"
+            self._refuse(out, prediction, record, "wrong_key", detail)
             return None
         return event
-
-    def _refuse(self, out: Round, prediction: bool, record: Record, reason: str, detail: str) -> None:
-        self.ledger.refused += 1
-        self._letter(out, prediction, record, reason, detail)
-
-    def _letter(self, out: Round, prediction: bool, record: Record, reason: str, detail: str) -> None:
-        if not self._restoring:
-            out.refusals.append(Refusal(prediction, record, reason, detail))
-
-    # A slate's life
-
-    def _open(self, event: Prediction, record: Record, rules: Rules, own: int, out: Round) -> None:
-        begin = max(event.event_time, own)
-        settle = begin + rules.window
-        if self._restoring and settle + rules.remember < self.watermark:
-            return
-        size = len(event.items)
-        slate = Slate(
-            event.request_id,
-            record.value or b"",
-            record.offset,
-            size,
-            event.event_time,
-            own,
-            settle if rules.hold == 0 else begin + rules.hold,
-            begin + rules.hold,
-            settle,
-            rules.number,
-        )
-        if record.offset < self.floor:
-            self._stub(slate)
-            self._timers.add(slate)
-            return
-        self.slates.add(slate)
-        ledger = self.ledger
-        ledger.slates += 1
-        ledger.impressions += size
-        ledger.open += size
-        if rules.whole:
-            # What nine slates in ten come to in most loops: `_release`, without the questions.
-            slate.stage = OUT
-            ledger.negatives += size
-            ledger.expected_emissions += emitted(slate, viewed_only=False, at_once=rules.at_once)
-            if not self._restoring:
-                out.samples.append((record.key, emit.whole(slate, rules)))
-        elif rules.hold == 0:
-            self._release(slate, rules, out)
-        self._timers.add(slate)
-        if self.waiting:
-            for waiting in self.waiting.pop(slate.request_id, ()):
-                self._stop_waiting(waiting)
-                self._apply(slate, waiting.event, waiting.record, waiting.clock, out)
-
-    def _stage(self, slate: Slate, out: Round) -> None:
-        """A slate's timer went off: release it, settle it, or forget it."""
-        rules = self.rules[slate.rules]
-        if slate.stage != SHED and self.slates.get(slate.request_id) is not slate:
-            return
-        if slate.stage == SHED:
-            if slate.due == slate.settle + rules.remember:
-                self.shed.pop(slate.request_id, None)
-                return
-            slate.due = slate.settle + rules.remember
-        elif slate.stage == SETTLED:
-            self.slates.remove(slate)
-            return
-        else:
-            if slate.stage == HELD:
-                self._release(slate, rules, out)
-            if slate.due == slate.settle:
-                self._settle(slate, rules)
-            else:
-                slate.due = slate.settle
-            self.slates.touch(slate)
-        self._timers.add(slate)
-
-    def _release(self, slate: Slate, rules: Rules, out: Round) -> None:
-        """Let the slate's negatives go (at close its positives too), and then what came after them."""
-        before = emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once)
-        slate.stage = OUT
-        slate.first = slate.positive
-        self.ledger.expected_emissions += emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once) - before
-        self._emit_first(slate, rules, out)
-        known = slate.outcomes
-        if known is not None and known.after:
-            after, known.after = known.after, []
-            for event in after:
-                self._fold(slate, rules, event, False, out)
-
-    def _emit_first(self, slate: Slate, rules: Rules, out: Round) -> None:
-        negative = (slate.viewed if rules.viewed_only else slate.everyone) & ~slate.positive
-        if negative == slate.everyone:
-            self.ledger.negatives += slate.size
-            if not self._restoring:
-                out.samples.append((slate.request_id.encode(), emit.whole(slate, rules)))
-            return
-        positive = 0 if rules.at_once else slate.positive
-        positions = emit.bits(negative | positive)
-        emissions = [POSITIVE if positive >> at & 1 else NEGATIVE for at in positions]
-        sent_times = slate.outcomes.sent_times if slate.outcomes else []
-        self._emit(slate, rules, positions, emissions, "n", out, sent_times)
-
-    def _settle(self, slate: Slate, rules: Rules) -> None:
-        slate.stage = SETTLED
-        slate.due = slate.settle + rules.remember
-        ledger, positives = self.ledger, slate.positive.bit_count()
-        ledger.open -= slate.size
-        ledger.settled_positive += positives
-        ledger.settled_negative += slate.size - positives
-        if rules.viewed_only:
-            ledger.unviewed += (slate.everyone & ~(slate.viewed | slate.positive)).bit_count()
-
-    def _emit(
-        self,
-        slate: Slate,
-        rules: Rules,
-        positions: list[int],
-        emissions: list[int],
-        suffix: str,
-        out: Round,
-        sent_times: list[int],
-    ) -> None:
-        if not positions:
-            return
-        ledger = self.ledger
-        ledger.negatives += emissions.count(NEGATIVE)
-        ledger.positives += emissions.count(POSITIVE)
-        ledger.revisions += emissions.count(REVISION)
-        if self._restoring:
-            return
-        weights = [self._weight(slate, rules, at) if e else 1.0 for at, e in zip(positions, emissions, strict=True)]
-        value = emit.some(slate, rules, positions, emissions, suffix=suffix, weights=weights, sent_times=sent_times)
-        out.samples.append((slate.request_id.encode(), value))
-
-    def _weight(self, slate: Slate, rules: Rules, position: int) -> float:
-        known = slate.outcomes
-        return rules.label.weight(known.evidence[position]) if known is not None and rules.label.weighs else 1.0
-
-    # An outcome meets its slate
-
-    def _apply(self, slate: Slate, event: Outcome, record: Record, clock: int, out: Round) -> None:
-        rules, ledger = self.rules[slate.rules], self.ledger
-        if event.event_time + rules.early_wait < slate.clock or self._evicted(slate, record):
-            self._lost(out, record, event)
-            return
-        known = slate.outcomes or Outcomes(emit.items(slate.raw))
-        if event.item_id not in known.items:
-            self._refuse(
-                out, False, record, "item_not_on_slate", f"item_id = {event.item_id!r}: one of the slate's items"
-            )
-            return
-        if event.event_id in known.seen:
-            ledger.duplicate_outcomes += 1
-            return
-        delay = event.event_time - slate.time
-        if delay < -rules.skew:
-            allowed = f"{rules.skew / SECOND:g} are allowed"
-            detail = f"event_time = {event.event_time}: {-delay / SECOND:.3f} s before the prediction, {allowed}"
-            self._refuse(out, False, record, "before_prediction", detail)
-            return
-        own = clock - rules.lateness
-        if delay > rules.window or own > slate.settle + rules.remember:
-            ledger.late += 1
-            return
-        known.seen.add(event.event_id)
-        slate.outcomes = known
-        self.slates.touch(slate)
-        if slate.stage == HELD and own > slate.release:
-            # By the outcomes' clock the negatives are out: they go now, even if the predictions lag behind.
-            self._release(slate, rules, out)
-        elif slate.stage == HELD and event.event_time > slate.release:
-            known.after.append(event)
-            return
-        self._fold(slate, rules, event, own > slate.settle, out)
-
-    def _fold(self, slate: Slate, rules: Rules, event: Outcome, late: bool, out: Round) -> None:
-        before = emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once)
-        self._label(slate, rules, event, late, out)
-        self.ledger.expected_emissions += emitted(slate, viewed_only=rules.viewed_only, at_once=rules.at_once) - before
-
-    def _label(self, slate: Slate, rules: Rules, event: Outcome, late: bool, out: Round) -> None:
-        known = slate.outcomes
-        assert known is not None
-        position = known.items.index(event.item_id)
-        bit = 1 << position
-        self.ledger.late += late
-        if rules.viewed_only and not late and not slate.viewed & bit:
-            slate.viewed |= bit
-            if slate.stage != HELD and not slate.positive & bit:
-                self._emit(slate, rules, [position], [NEGATIVE], f"v{position}", out, [])
-        evidence = rules.label.fold(known.evidence.get(position, NOTHING), event.kind, event.value)
-        known.evidence[position] = evidence
-        if slate.positive & bit or not rules.label.positive(evidence):
-            return
-        slate.positive |= bit
-        if slate.stage == HELD:
-            if rules.at_once:
-                self._emit(slate, rules, [position], [POSITIVE], f"p{position}", out, [event.sent_time])
-            else:
-                known.sent_times.append(event.sent_time)
-            return
-        unviewed = rules.viewed_only and not slate.viewed & bit
-        if unviewed:
-            self._emit(slate, rules, [position], [NEGATIVE], f"v{position}", out, [])
-        self._emit(slate, rules, [position], [REVISION], f"p{position}", out, [event.sent_time])
-        self.ledger.late_revisions += late
-        if slate.stage == SETTLED:
-            self.ledger.settled_negative -= 1
-            self.ledger.settled_positive += 1
-            self.ledger.unviewed -= unviewed
-
-    # Outcomes that wait
 
     def _wait(self, event: Outcome, record: Record, clock: int) -> None:
         waiting = Waiting(event.request_id, record, event, clock, event.event_time + self.rules.early_wait)
@@ -481,6 +226,11 @@ class Join:
         self.waiting_count += 1
         self.waits.add(record.offset)
         self._waiting_timers.add(waiting)
+
+    def _meet(self, slate: Slate, out: Round) -> None:
+        for waiting in self.waiting.pop(slate.request_id, ()):
+            self._stop_waiting(waiting)
+            self._apply(slate, waiting.event, waiting.record, waiting.clock, out)
 
     def _stop_waiting(self, waiting: Waiting) -> None:
         waiting.gone = True
@@ -495,14 +245,6 @@ class Join:
             del self.waiting[waiting.request_id]
         self._lost(out, waiting.record, waiting.event)
 
-    def _lost(self, out: Round, record: Record, event: Outcome) -> None:
-        self.ledger.orphan += 1
-        self._letter(
-            out, False, record, "orphan", f"request_id = {event.request_id!r}: no prediction of it came in time"
-        )
-
-    # Bounds
-
     def _shed(self, count: int) -> None:
         """Close the oldest slates early; those that have settled are only forgotten early."""
         oldest = self.slates.oldest(count)
@@ -515,24 +257,12 @@ class Join:
             self._timers.add(slate)
         self.floor = max(self.floor, oldest[-1].offset + 1)
 
-    def _stub(self, slate: Slate) -> None:
-        slate.stage, slate.raw, slate.outcomes = SHED, b"", None
-        self.shed[slate.request_id] = slate
-
     def _evict(self, count: int, out: Round) -> None:
         """Let go the outcomes that have waited longest."""
         oldest = sorted((w for each in self.waiting.values() for w in each), key=lambda w: w.record.offset)[:count]
         for waiting in oldest:
             self._orphan(waiting, out)
         self.evictions.append((oldest[-1].record.offset + 1, self.predictions.offset))
-
-    def _evicted(self, slate: Slate, record: Record) -> bool:
-        """Whether, when the state was first made, this outcome was let go before the slate's prediction came."""
-        if not self._restoring or not self.evictions:
-            return False
-        return any(record.offset < before and slate.offset >= since for before, since in self.evictions)
-
-    # Progress, changes, restoring
 
     def progress(self, now: int) -> bytes:
         """The Progress record of this moment; `now` is the wall clock, µs."""
@@ -551,7 +281,7 @@ class Join:
         """What the changelog says of this moment; forgets the marks and rules that nothing kept needs."""
         low_predictions = self.predictions.marks.before(self.watermark - self.rules.kept)
         low_outcomes = self.outcomes.marks.before(low_predictions.clock - self.rules.lateness - self.rules.early_wait)
-        self.rules.forget(low_predictions.offset)
+        self.rules.forget(low_predictions.offset, low_outcomes.offset)
         self.repeated.forget(low_predictions.offset)
         self.evictions = [each for each in self.evictions if each[0] > low_outcomes.offset]
         return State(
@@ -644,7 +374,3 @@ class Join:
         yield from self.waits.changes()
         yield from self.repeated.changes()
         yield STATE, state
-
-
-def _type(event: Prediction | Outcome | Tick) -> str:
-    return type(event).__name__.lower()

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from feedback.clock import SECOND, now_us
 from feedback.events import Ledger
 from streams.engine import Engine
-from streams.join import Round
 from streams.partitions import Partition
+from streams.records import Round
 
 _GAUGES = ("open", "residual", "sample_residual")
 

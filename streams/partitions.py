@@ -23,8 +23,9 @@ from feedback.settings import KafkaSettings
 from feedback.topics import CHANGELOG, DEADLETTER, OUTCOMES, PREDICTIONS, SAMPLES
 from streams import retire
 from streams.changes import Offsets, State, read_changes
-from streams.join import Join, Round
+from streams.join import Join
 from streams.log import logger
+from streams.records import Round
 from streams.settings import StreamsSettings
 from streams.store import DiskSlates
 

@@ -20,6 +20,8 @@ class Epoch(Struct, frozen=True):
     """0, 1, 2 …"""
     offset: int
     """Offset of the predictions topic."""
+    outcomes: int
+    """Offset of the outcomes topic, for what is asked of an outcome before its slate is known."""
     join: JoinSettings
     labels: LabelSettings
 
@@ -29,7 +31,9 @@ class Rules:
 
     def __init__(self, epoch: Epoch) -> None:
         join = epoch.join
-        self.number, self.offset = epoch.number, epoch.offset
+        self.number = epoch.number
+        self.frames: dict[int, tuple[bytes, bytes]] = {}
+        """Parts of samples, by size of the slate (see `emit`)."""
         self.window = to_us(join.window_s)
         self.lateness = to_us(join.lateness_s)
         self.hold = to_us(join.hold_s)
@@ -56,36 +60,43 @@ class RuleBook:
     def __getitem__(self, number: int) -> Rules:
         return self._rules[number]
 
-    @property
-    def newest(self) -> Rules:
-        """The rules for the next prediction."""
-        return self._rules[self.epochs[-1].number]
-
     def at(self, offset: int) -> Rules:
         """The rules for the prediction at that offset."""
+        if offset >= self._since:
+            return self._newest
         for epoch in reversed(self.epochs):
             if epoch.offset <= offset:
                 return self._rules[epoch.number]
         return self._rules[self.epochs[0].number]
 
-    def adopt(self, join: JoinSettings, labels: LabelSettings, offset: int) -> None:
+    def future(self, prediction: bool, offset: int) -> int:
+        """How far ahead of Kafka's time the event at an offset may be, µs."""
+        if len(self.epochs) == 1:
+            return self._newest.future
+        for epoch in reversed(self.epochs):
+            if (epoch.offset if prediction else epoch.outcomes) <= offset:
+                return self._rules[epoch.number].future
+        return self._rules[self.epochs[0].number].future
+
+    def adopt(self, join: JoinSettings, labels: LabelSettings, offset: int, outcomes: int) -> None:
         """From the prediction at `offset` on let these rules hold; nothing changes if they do already."""
         last = self.epochs[-1]
         if (last.join, last.labels) == (join, labels):
             return
-        epoch = Epoch(last.number + 1, offset, join, labels)
+        epoch = Epoch(last.number + 1, offset, outcomes, join, labels)
         self.epochs.append(epoch)
         self._rules[epoch.number] = Rules(epoch)
         self._widest()
 
-    def forget(self, offset: int) -> None:
-        """Forget the rules that only predictions before `offset` were opened under."""
-        while len(self.epochs) > 1 and self.epochs[1].offset <= offset:
+    def forget(self, offset: int, outcomes: int) -> None:
+        """Forget the rules that only events before those offsets were read under."""
+        while len(self.epochs) > 1 and self.epochs[1].offset <= offset and self.epochs[1].outcomes <= outcomes:
             del self._rules[self.epochs.pop(0).number]
             self._widest()
 
     def _widest(self) -> None:
         rules = self._rules.values()
+        self._newest, self._since = self._rules[self.epochs[-1].number], self.epochs[-1].offset
         self.lateness = max(each.lateness for each in rules)
         self.early_wait = max(each.early_wait for each in rules)
         self.kept = max(each.window + each.remember for each in rules)

@@ -12,7 +12,7 @@ import pytest
 from feedback.codec import decode_input, decode_output, encode
 from feedback.errors import EventError
 from feedback.events import Outcome, Prediction, Tick
-from streams.join import Round
+from streams.records import Round
 from tests.streams.world import Row, log, machine, outcome, prediction, tick
 
 WRONG: list[Any] = [None, True, -1, 0, 1e300, 2**70, "", "x" * 300, [], {}, [None], {"a": [1]}, [[["x"]]], "prediction"]

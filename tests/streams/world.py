@@ -13,7 +13,8 @@ from feedback.clock import SECOND
 from feedback.codec import decode_output, encode
 from feedback.events import EventId, ItemId, Outcome, Prediction, RequestId, Sample, Tick, UserId
 from streams.changes import read_changes
-from streams.join import Join, Refusal, Round
+from streams.join import Join
+from streams.records import Refusal, Round
 from streams.settings import BoundSettings, JoinSettings, LabelSettings
 from streams.store import DiskSlates, Slates
 
