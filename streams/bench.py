@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import NewTopic
 
-from feedback.clock import SECOND
 from feedback.codec import decode_output
 from feedback.errors import DivergedError
 from feedback.events import Ledger, Progress
@@ -66,6 +66,23 @@ def bench_topics(bootstrap: str, partitions: int = 8) -> Iterator[KafkaSettings]
         admin = KafkaAdminClient(**kafka.client())
         admin.delete_topics([kafka.name(topic.name) for topic in TOPICS])
         admin.close()
+
+
+@contextmanager
+def filled(bootstrap: str, *, slates: int, outputs: tuple[str, ...] = ()) -> Iterator[KafkaSettings]:
+    """Filled input topics for another system to join, and topics for what it puts out."""
+    with bench_topics(bootstrap) as kafka:
+        admin = KafkaAdminClient(**kafka.client())
+        try:
+            new = [
+                NewTopic(kafka.name(name), num_partitions=kafka.partitions, replication_factor=1) for name in outputs
+            ]
+            admin.create_topics(new)
+            fill(kafka, slates=slates, end_s=100)
+            yield kafka
+            admin.delete_topics([kafka.name(name) for name in outputs])
+        finally:
+            admin.close()
 
 
 @contextmanager
@@ -272,6 +289,3 @@ def bench(
         found.append((name, "s", [gap(bootstrap, taken_over=taken_over) for _ in range(runs)]))
         say(f"{name}: {found[-1][2]}")
     return found
-
-
-__all__ = ["SECOND", "Measured", "bench", "gap", "latency", "memory_and_recovery", "throughput"]

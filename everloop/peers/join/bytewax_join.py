@@ -1,6 +1,6 @@
 """The same join in Bytewax: both topics into one stateful step, snapshots every ten seconds: at least once, its strongest with Kafka.
 
-    python bytewax_join.py BOOTSTRAP NAMESPACE SLATES STATE_FOLDER
+python bytewax_join.py BOOTSTRAP NAMESPACE SLATES STATE_FOLDER
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import bytewax.operators as op
 import msgspec
-from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSource, KafkaSink
+from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
@@ -46,7 +46,14 @@ def joined(state: dict | None, event: dict) -> tuple[dict | None, list[dict]]:
     at = slate["items"].index(event["item_id"])
     features = {name: [column[at]] for name, column in slate["features"].items()}
     return state, [
-        {**slate, "type": "sample", "emissions": [2], "positions": [at], "items": [event["item_id"]], "features": features}
+        {
+            **slate,
+            "type": "sample",
+            "emissions": [2],
+            "positions": [at],
+            "items": [event["item_id"]],
+            "features": features,
+        }
     ]
 
 
@@ -57,7 +64,9 @@ def main(bootstrap: str, namespace: str, slates: str, folder: str) -> None:
     topics = [f"{namespace}predictions", f"{namespace}outcomes"]
     source = KafkaSource([bootstrap], topics, tail=False, batch_size=1000)
     events = op.map("decode", op.input("in", flow, source), lambda record: decode(record.value))
-    keyed = op.key_on("key", op.filter("events", events, lambda event: event["type"] != "tick"), lambda e: e["request_id"])
+    keyed = op.key_on(
+        "key", op.filter("events", events, lambda event: event["type"] != "tick"), lambda e: e["request_id"]
+    )
 
     def message(pair: tuple[str, dict]) -> KafkaSinkMessage:
         counted[0] += 1

@@ -1,6 +1,6 @@
 """The same join in Quix Streams: one dataframe over both topics, keyed state, exactly-once processing.
 
-    python quix_join.py BOOTSTRAP NAMESPACE SLATES STATE_FOLDER
+python quix_join.py BOOTSTRAP NAMESPACE SLATES STATE_FOLDER
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ def joined(event: dict, state) -> list[dict]:
     state.set("seen", [*seen, event["event_id"]])
     at = slate["items"].index(event["item_id"])
     features = {name: [column[at]] for name, column in slate["features"].items()}
-    return [{**slate, "type": "sample", "emissions": [2], "positions": [at], "items": [event["item_id"]], "features": features}]
+    return [
+        {
+            **slate,
+            "type": "sample",
+            "emissions": [2],
+            "positions": [at],
+            "items": [event["item_id"]],
+            "features": features,
+        }
+    ]
 
 
 def main(bootstrap: str, namespace: str, slates: str, folder: str) -> None:
@@ -48,7 +57,9 @@ def main(bootstrap: str, namespace: str, slates: str, folder: str) -> None:
     decode, encode = msgspec.json.decode, msgspec.json.encode
     out = app.topic(f"{namespace}quix-samples", value_serializer="bytes", key_serializer="bytes")
     frames = [
-        app.dataframe(app.topic(f"{namespace}{name}", value_deserializer="bytes", key_deserializer="bytes")).apply(decode)
+        app.dataframe(app.topic(f"{namespace}{name}", value_deserializer="bytes", key_deserializer="bytes")).apply(
+            decode
+        )
         for name in ("predictions", "outcomes")
     ]
     done, wanted, times = 0, int(slates), []
