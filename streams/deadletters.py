@@ -14,7 +14,7 @@ from kafka.errors import KafkaError
 from msgspec import Struct
 
 from feedback.codec import decode_deadletter
-from feedback.errors import EventError, UnavailableError
+from feedback.errors import EventError, UnavailableError, UsageError
 from feedback.events import DeadLetter
 from feedback.settings import KafkaSettings
 from feedback.topics import DEADLETTER
@@ -38,6 +38,7 @@ def list_(
 
     Raises:
         UnavailableError: no broker answers.
+        UsageError: there is no topic of dead letters.
     """
     wanted, named = frozenset(reasons), frozenset(offsets)
     found = [
@@ -86,6 +87,8 @@ def _read(kafka: KafkaSettings) -> Iterator[Letter]:
     except KafkaError as error:
         raise UnavailableError(f"kafka: no broker answers at {kafka.bootstrap}: {error}") from error
     try:
+        if partition.topic not in consumer.topics():
+            raise UsageError(f"topic {partition.topic} does not exist at {kafka.bootstrap}: everloop topics create")
         consumer.assign([partition])
         consumer.seek_to_beginning(partition)
         end = consumer.end_offsets([partition])[partition]
