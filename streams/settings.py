@@ -128,8 +128,6 @@ class EngineSettings:
     """A worker that is silent for so long loses its partitions. Default 6 s, the least a broker allows by default."""
     transaction_timeout_s: Positive = 15.0
     """The broker ends a transaction that is open for so long. Default 15 s."""
-    progress_s: NonNegative = 0.0
-    """A round with nothing but ticks is committed at most this often per partition; 0: always. Default 0 s."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,6 @@ class Trial:
     """The check that refused; empty: none did."""
     slates: int
     """Poisoned slates learned before the refusal (without one: all)."""
-    deltas_after: int
-    """Deltas that left after the alarm: 0, because nothing does."""
     good: bool
     """Whether the state that is live afterwards holds no poisoned step."""
     served_log_loss: float
@@ -150,7 +148,6 @@ class Trials:
             seed=seed,
             check=alarm or "",
             slates=slates,
-            deltas_after=0,
             good=good,
             served_log_loss=served,
             clean_log_loss=self.clean_log_loss,

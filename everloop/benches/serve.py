@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any, Final
 
@@ -41,5 +40,4 @@ def run(options: Options) -> Report:
             runs=options.runs,
         )
     measured += [(name, UNITS[name], values) for name, values in found.items()]
-    print(f"{len(measured)} figures", file=sys.stderr)
     return report("serve", figures(measured))
