@@ -51,7 +51,7 @@ def _section(path: Path) -> Iterator[str]:
 
 
 def _command(report: Report) -> str:
-    return report.bench if report.bench == "demo" else f"bench {report.bench}"
+    return report.bench if report.bench.split()[0] in ("demo", "experiment") else f"bench {report.bench}"
 
 
 def _where(machine: Machine) -> str:

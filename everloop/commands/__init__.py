@@ -22,6 +22,7 @@ MODULES: Final = (
     "deadletter",
     "server",
     "bench",
+    "experiment",
     "run",
     "docs",
 )
