@@ -11,8 +11,9 @@ Read in this order:
 3. `tables`     a file as Arrow tables, with the columns that the mapping names
 4. `columns`    a table's columns as times, ids and feature values
 5. `groups`     which rows form a slate
-6. `slates`     slates in the order of their time
-7. `samples`    slates as samples with immediate labels, for training from a log
-8. `movielens`  the log that the demo uses, fetched at first use
-9. `catalogue`  a log by its name or its path
+6. `history`    what a reader did before, as a feature of what comes next
+7. `slates`     slates in the order of their time
+8. `samples`    slates as samples with immediate labels, for training from a log
+9. `movielens`  the log that the demo uses, fetched at first use
+10. `catalogue` a log by its name or its path
 """

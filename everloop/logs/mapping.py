@@ -19,7 +19,7 @@ from everloop.config.convert import build
 from everloop.logs.conditions import parse
 from feedback.clock import to_us
 from feedback.errors import ConfigError
-from feedback.features import Feature
+from feedback.features import Feature, Source
 from feedback.settings import Count, NonNegative, Positive
 
 FeatureName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -88,9 +88,9 @@ class FeatureRule:
 
     name: FeatureName
     """The feature's name."""
-    of: Literal["context", "candidate", "hour", "weekday"] = "context"
+    of: Literal["context", "candidate", "hour", "weekday", "history"] = "context"
     """`context`: one value per slate (that of its first row); `candidate`: one per row; `hour`, `weekday`: of the slate's
-    time, no column. Default `context`."""
+    time, no column; `history`: what the reader acted on before, no column. Default `context`."""
     kind: Literal["string", "strings", "number"] = "string"
     """As in the feature specification. Default `string`."""
     column: str = ""
@@ -103,11 +103,26 @@ class FeatureRule:
     """With kind `strings`: columns of 0 and 1; the value is the names of those that are not 0."""
     width: NonNegative = 0.0
     """With kind `string`, a numeric column: the value is the number's bucket of this width. Default: the number as it is."""
+    key: str = "item"
+    """Of `history`: what is remembered of what the reader acted on: `item`, or the name of a candidate feature. Default `item`."""
+    by: str = "user"
+    """Of `history`: whose it is: `user`, or the name of a context feature. Default `user`."""
+    outcome: str = ""
+    """Of `history`: the kind of outcome that is remembered. Default: the mapping's `positive`."""
+    last: Annotated[int, Meta(ge=1, le=1000)] = 10
+    """Of `history`: so many different values at most, the newest. Default 10."""
+    known_s: NonNegative = 0.0
+    """Of `history`: how long after it happened an outcome is known where slates are served, s of the log's time. Default 0."""
 
     @property
     def derived(self) -> bool:
-        """Whether it comes from the slate's time, not from a column."""
-        return self.of in ("hour", "weekday")
+        """Whether it comes from the slate's time or the slates before it, not from a column."""
+        return self.of in ("hour", "weekday", "history")
+
+    @property
+    def source(self) -> Source:
+        """Where the model finds it in an event: a history is asked with, as part of the context."""
+        return "context" if self.of == "history" else self.of
 
     def columns(self) -> tuple[str, ...]:
         """The columns it is made of."""
@@ -191,7 +206,7 @@ class Mapping:
     def features(self) -> tuple[Feature, ...]:
         """The feature specification: reader, item, then the features in the file's order."""
         ids = (Feature(name="user", source="user"), Feature(name="item", source="item"))
-        return ids + tuple(Feature(name=rule.name, source=rule.of, kind=rule.kind) for rule in self.feature)
+        return ids + tuple(Feature(name=rule.name, source=rule.source, kind=rule.kind) for rule in self.feature)
 
     def columns(self) -> Iterator[tuple[str, str]]:
         """Every column of the log itself that is used, with the key that names it."""
@@ -233,6 +248,9 @@ class Mapping:
             raise ConfigError(key=f"{key}.name", value=rule.name, allowed="a name of its own, and not user or item")
         if rule.side and rule.side not in self.side:
             raise ConfigError(key=f"{key}.side", value=rule.side, allowed=f"one of the side tables: {list(self.side)}")
+        if rule.of == "history":
+            self._check_history(key, rule)
+            return
         if rule.derived and rule.kind == "strings":
             raise ConfigError(key=f"{key}.kind", value=rule.kind, allowed=f"string or number for {rule.of}")
         many = bool(rule.split) + bool(rule.flags)
@@ -240,6 +258,25 @@ class Mapping:
             raise ConfigError(key=f"{key}.kind", value=rule.kind, allowed="strings with exactly one of split and flags")
         if rule.width and rule.kind != "string":
             raise ConfigError(key=f"{key}.width", value=rule.width, allowed="only with kind = string")
+
+    def _check_history(self, key: str, rule: FeatureRule) -> None:
+        if rule.kind != "strings":
+            raise ConfigError(key=f"{key}.kind", value=rule.kind, allowed="strings for history")
+        for name in ("column", "side", "split", "flags", "width"):
+            if value := getattr(rule, name):
+                raise ConfigError(key=f"{key}.{name}", value=value, allowed="not with of = history: it has no column")
+        keys = ["item", *(each.name for each in self.feature if each.of == "candidate" and each.kind != "number")]
+        readers = ["user", *(each.name for each in self.feature if each.of == "context" and each.kind == "string")]
+        kinds = ["", *(each.kind for each in self.outcome)]
+        for name, value, allowed in (
+            ("key", rule.key, keys),
+            ("by", rule.by, readers),
+            ("outcome", rule.outcome, kinds),
+        ):
+            if value not in allowed:
+                raise ConfigError(
+                    key=f"{key}.{name}", value=value, allowed=f"one of {[each for each in allowed if each]}"
+                )
 
     def _check_crosses(self) -> None:
         strings = [each.name for each in self.features() if each.kind != "number"]

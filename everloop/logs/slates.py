@@ -15,6 +15,7 @@ import pyarrow as pa
 from everloop.logs import groups
 from everloop.logs.columns import Side, Times, feature_columns, numbers, texts, times
 from everloop.logs.conditions import parse
+from everloop.logs.history import remembered
 from everloop.logs.mapping import Mapping, OutcomeRule
 from everloop.logs.tables import batches
 from feedback.clock import SECOND, to_us
@@ -85,7 +86,7 @@ class Log:
             UsageError: the file can't be read, or a row has no time, reader or item.
         """
         found = self._streamed() if self.mapping.sorted else self._whole()
-        return itertools.islice(found, limit or None)
+        return itertools.islice(remembered(found, self.mapping), limit or None)
 
     @cached_property
     def _sides(self) -> dict[str, Side]:
