@@ -1,5 +1,7 @@
 """The service that carries records to the machines: one consumer for all partitions, one transaction per partition and round.
 
+Partitions are fed one after the other, so that the broker writes the transaction of one while the next is fed.
+
 A partition that is taken away is kept until the rebalance is over: most come back to the same worker, and their state is then the one
 that was committed last. One that does not come back is closed; its new owner has fenced its producer by then.
 """
@@ -30,6 +32,8 @@ GROUP = "join"
 """The consumer group, without the namespace, and the prefix of the transactional ids."""
 
 _HEARTBEAT_MS = 1_000
+_BACKLOG = 4_000
+"""Records in one round from which on the worker is catching up: it then feeds the next while the last are still being committed."""
 
 
 class Engine(ConsumerRebalanceListener):
@@ -84,7 +88,7 @@ class Engine(ConsumerRebalanceListener):
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=20,
-            max_partition_fetch_bytes=2**20,
+            max_partition_fetch_bytes=4 * 2**20,
             isolation_level="read_committed",
         )
         self._consumer.subscribe([self.kafka.name(PREDICTIONS), self.kafka.name(OUTCOMES)], listener=self)
@@ -111,35 +115,50 @@ class Engine(ConsumerRebalanceListener):
             if generation != self._generation:
                 self._again(data)
             elif data and not self._stopping:
-                await self._round(data, generation)
-                await asyncio.sleep(settings.pause_s)
+                commits = await self._round(data, generation)
+                if sum(map(len, data.values())) < _BACKLOG:
+                    await asyncio.gather(*commits)
+                    await asyncio.sleep(settings.pause_s)
 
-    async def _round(self, data: dict[TopicPartition, list[Any]], generation: int) -> None:
+    async def _round(self, data: dict[TopicPartition, list[Any]], generation: int) -> list[asyncio.Task[None]]:
+        """Feed each partition what was read of it, one after the other; answers the commits, which go on meanwhile."""
         by_number: dict[int, dict[TopicPartition, list[Any]]] = defaultdict(dict)
-        for partition, records in data.items():
-            by_number[partition.partition][partition] = records
-            self._seen[partition] = records[-1].timestamp
-        await asyncio.gather(*(self._work(number, records, generation) for number, records in by_number.items()))
+        for partition, read in data.items():
+            by_number[partition.partition][partition] = read
+            self._seen[partition] = read[-1].timestamp
+        commits = []
+        for number, records in by_number.items():
+            part = self.parts.get(number)
+            if part is None:
+                continue
+            await part.lock.acquire()
+            out = await self._feed(part, records, generation)
+            if out is None:
+                part.lock.release()
+            else:
+                commits.append(self._spawn(number, self._commit(part, out)))
+        return commits
 
-    async def _work(self, number: int, records: dict[TopicPartition, list[Any]], generation: int) -> None:
-        part = self.parts.get(number)
-        if part is None:
-            return
-        async with part.lock:
-            if not part.ready or generation != self._generation:
-                self._again(records)
-                return
-            predictions, outcomes = part.inputs
-            try:
-                out = await part.work(records.get(predictions, ()), records.get(outcomes, ()))
-            except ProducerFenced:
-                logger.warning("fenced: another worker has this partition", extra={"partition": number})
-                await part.close()
-                self._pause(part)
-                self._later(self.settings.engine.session_s, number)
-                return
+    async def _feed(self, part: Partition, records: dict[TopicPartition, list[Any]], generation: int) -> Round | None:
+        if not part.ready or generation != self._generation:
+            self._again(records)
+            return None
+        predictions, outcomes = part.inputs
+        return await part.feed(records.get(predictions, ()), records.get(outcomes, ()))
+
+    async def _commit(self, part: Partition, out: Round) -> None:
+        """Commit what a feeding brought; the partition's lock is held since, and let go here."""
+        try:
+            await part.commit(out)
             self.tell(part, out)
             self._balance(part)
+        except ProducerFenced:
+            logger.warning("fenced: another worker has this partition", extra={"partition": part.number})
+            await part.close()
+            self._pause(part)
+            self._later(self.settings.engine.session_s, part.number)
+        finally:
+            part.lock.release()
 
     def _again(self, data: Iterable[TopicPartition]) -> None:
         """Let records that came during a rebalance be read again: they may have been fetched after their partition was sought."""

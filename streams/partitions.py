@@ -105,8 +105,8 @@ class Partition:
         assert self.join is not None
         return {self._predictions: self.join.predictions.offset, self._outcomes: self.join.outcomes.offset}
 
-    async def work(self, predictions: Sequence[ConsumerRecord], outcomes: Sequence[ConsumerRecord]) -> Round:
-        """Feed records and commit what comes of them."""
+    async def feed(self, predictions: Sequence[ConsumerRecord], outcomes: Sequence[ConsumerRecord]) -> Round:
+        """Take records in. What comes of them must be committed before the next are fed."""
         join, out = self.join, Round()
         assert join is not None
         for records, read in ((predictions, join.read_predictions), (outcomes, join.read_outcomes)):
@@ -115,10 +115,15 @@ class Partition:
                 # The group takes a worker for dead whose loop does not turn.
                 await asyncio.sleep(0)
         join.advance(out)
+        return out
+
+    async def commit(self, out: Round) -> None:
+        """Commit what a feeding brought, and let the disk follow."""
+        join = self.join
+        assert join is not None
         async with asyncio.timeout(2 * self.settings.engine.transaction_timeout_s):
             await self._commit(join, out)
         join.flush()
-        return out
 
     async def _commit(self, join: Join, out: Round) -> None:
         producer, began = self.producer, time.monotonic()

@@ -77,8 +77,8 @@ class BoundSettings:
 
     slates_in_memory: Count = 100_000
     """Slates kept in memory; the older ones beyond it lie on disk. About 1.6 KB each (20 positions). Default 100,000."""
-    unwritten: Count = 10_000
-    """The newest slates, not on disk yet: after a kill they are read again from the inputs. Default 10,000."""
+    unwritten: Count = 20_000
+    """The newest slates, not on disk yet: after a kill they are read again from the inputs. Default 20,000."""
     slates: Count = 4_000_000
     """Slates kept at all: beyond it the oldest are closed early and counted as shed. Default 4,000,000."""
     waiting: Count = 100_000

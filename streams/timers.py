@@ -7,6 +7,7 @@ million open slates cost nothing until their second has come.
 from __future__ import annotations
 
 import heapq
+from bisect import insort_left
 from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -29,16 +30,14 @@ class Timers(Generic[T]):
     def __init__(self) -> None:
         self._buckets: dict[int, list[T]] = {}
         self._seconds: list[int] = []
-        self._current: list[tuple[int, int, T]] = []
+        self._current: list[T] = []
         self._until = 0
-        self._count = 0
 
     def add(self, thing: T) -> None:
         """Set a timer at `thing.due`, which must not change until it is taken."""
         due = thing.due
         if due < self._until:
-            self._count += 1
-            heapq.heappush(self._current, (due, self._count, thing))
+            insort_left(self._current, thing, key=_latest_first)
             return
         second = due // SECOND
         bucket = self._buckets.get(second)
@@ -67,16 +66,17 @@ class Timers(Generic[T]):
             if not bucket:
                 del self._buckets[second]
         self._seconds = sorted(self._buckets)
-        self._current = [entry for entry in self._current if wanted(entry[2])]
-        heapq.heapify(self._current)
+        self._current = list(filter(wanted, self._current))
 
     def _open(self, second: int, bucket: list[T]) -> None:
         self._until = (second + 1) * SECOND
-        for thing in bucket:
-            self._count += 1
-            heapq.heappush(self._current, (thing.due, self._count, thing))
+        self._current = sorted((*reversed(bucket), *self._current), key=_latest_first)
 
     def _take_current(self, now: int) -> Iterator[T]:
-        current = self._current
-        while current and current[0][0] < now:
-            yield heapq.heappop(current)[2]
+        # What is taken may set its next timer in this very second: look at the list anew each time.
+        while (current := self._current) and current[-1].due < now:
+            yield current.pop()
+
+
+def _latest_first(thing: Due) -> int:
+    return -thing.due
