@@ -1,1 +1,19 @@
-"""The k8s part of everloop."""
+"""The loop on Kubernetes: its manifests, and what applies and watches them. Nothing of the loop itself is in here.
+
+base, components, overlays   plain kustomize, which `kubectl apply -k` takes as well
+
+Read in this order:
+
+objects      what an object is called, and which comes first
+merge        patches, as kustomize and Kubernetes understand them
+kustomize    an overlay becomes a list of objects
+render       the same with a namespace, a configuration and images of one's own
+errors       what can go wrong with a cluster
+api          the API server: every call goes through here
+changes      how two objects differ
+ready        whether an object is what it shall be, and why not
+releases     what was applied, kept in the cluster, so that one can go back
+rollout      apply, and wait
+status       what runs
+lead         one process among many: the trainer's lease
+"""
