@@ -50,6 +50,23 @@ class Feature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return self.default
         return "" if self.kind == "string" else [] if self.kind == "strings" else 0.0
 
+    def of_slate(self, *, user_id: str, event_time: int, context: Mapping[str, Value]) -> Value:
+        """The value that all positions of a slate share; only where `per_slate`. Raises EventError for one of another kind."""
+        if self.source == "user":
+            return user_id
+        if self.source in ("hour", "weekday"):
+            hours = event_time // _HOUR_US
+            number = hours % 24 if self.source == "hour" else (hours // 24 + 3) % 7
+            return str(number) if self.kind == "string" else float(number)
+        value = context.get(self.name)
+        return self.fallback if value is None else _checked(self, value)
+
+    def checked(self, column: Sequence[Value]) -> list[Value]:
+        """A column's values as they are, numbers as floats. Raises EventError where one has another kind than the feature."""
+        if set(map(type, column)) <= _PLAIN[self.kind]:
+            return list(column)
+        return [_checked(self, value) for value in column]
+
 
 class FeatureSpec(Struct, frozen=True, kw_only=True):
     """The ordered features of a model. A different specification is a different model line."""
@@ -97,24 +114,11 @@ def _column(
     if feature.source == "item":
         return list(items)
     if feature.per_slate:
-        return [_slate_value(feature, user_id, event_time, context)] * n
+        return [feature.of_slate(user_id=user_id, event_time=event_time, context=context)] * n
     column = features.get(feature.name)
     if column is None:
         return [feature.fallback] * n
-    if set(map(type, column)) == _PLAIN[feature.kind]:
-        return list(column)
-    return [_checked(feature, value) for value in column]
-
-
-def _slate_value(feature: Feature, user_id: str, event_time: int, context: Mapping[str, Value]) -> Value:
-    if feature.source == "user":
-        return user_id
-    if feature.source in ("hour", "weekday"):
-        hours = event_time // _HOUR_US
-        number = hours % 24 if feature.source == "hour" else (hours // 24 + 3) % 7
-        return str(number) if feature.kind == "string" else float(number)
-    value = context.get(feature.name)
-    return feature.fallback if value is None else _checked(feature, value)
+    return feature.checked(column)
 
 
 def _checked(feature: Feature, value: Value) -> Value:

@@ -54,32 +54,34 @@ def batch_of(spec: FeatureSpec, samples: Sequence[Sample]) -> Batch:
     Raises:
         EventError: a value has another kind than the specification says, or a column another length than `items`.
     """
-    parts = [
-        spec.columns(
-            user_id=sample.user_id,
-            items=sample.items,
-            event_time=sample.event_time,
-            context=sample.context,
-            features=sample.features,
-        )
-        for sample in samples
-    ]
     lengths = np.array([len(sample.emissions) for sample in samples], np.int64)
-    columns = {}
-    for feature in spec.features:
-        values = [part[feature.name] for part in parts]
-        if feature.per_slate:
-            columns[feature.name] = np.repeat(column(feature, [v[:1] for v in values]), lengths[lengths > 0], axis=0)
-        else:
-            columns[feature.name] = column(feature, values)
+    n = int(lengths.sum())
+    weights = [sample.weights or [1.0] * len(sample.emissions) for sample in samples]
     return Batch(
-        columns=columns,
+        columns={feature.name: _values(feature, samples, lengths) for feature in spec.features},
         emissions=_joined([sample.emissions for sample in samples], np.int8),
-        weights=_joined([sample.weights or [1.0] * len(sample.emissions) for sample in samples], np.float32),
+        weights=_joined(weights, np.float32) if any(s.weights for s in samples) else np.ones(n, np.float32),
         positions=_joined([sample.positions for sample in samples], np.int32),
         event_time=max((sample.event_time for sample in samples), default=0),
         starts=(np.cumsum(lengths) - lengths)[lengths > 0].astype(np.int32),
     )
+
+
+def _values(feature: Feature, samples: Sequence[Sample], lengths: Array) -> Array:
+    """One feature's values of all samples; what a slate shares is worked out once per slate."""
+    if feature.per_slate:
+        shared = [
+            feature.of_slate(user_id=sample.user_id, event_time=sample.event_time, context=sample.context)
+            for sample in samples
+        ]
+        return np.repeat(column(feature, [shared]), lengths, axis=0)
+    if feature.source == "item":
+        return column(feature, [sample.items for sample in samples])
+    found: list[Value] = []
+    for sample in samples:
+        given = sample.features.get(feature.name)
+        found += [feature.fallback] * len(sample.items) if given is None else given
+    return column(feature, [feature.checked(found)])
 
 
 def column(feature: Feature, parts: Sequence[Sequence[Value]]) -> Array:
@@ -87,19 +89,20 @@ def column(feature: Feature, parts: Sequence[Sequence[Value]]) -> Array:
     values: list[Any] = list(chain.from_iterable(parts))
     if feature.kind == "number":
         return np.array(values, dtype=np.float32)
-    if feature.kind == "string":
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array
-    return padded(values)
+    return _objects(values) if feature.kind == "string" else padded(values)
 
 
 def padded(lists: Sequence[Sequence[str]]) -> Array:
     """Lists of strings as object[n, k], k the longest (at least 1), shorter ones padded with ""."""
-    width = max((len(values) for values in lists), default=0) or 1
-    array = np.full((len(lists), width), "", dtype=object)
-    for row, values in enumerate(lists):
-        array[row, : len(values)] = values
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    array = np.full((len(lists), int(lengths.max(initial=0)) or 1), "", dtype=object)
+    array[np.arange(array.shape[1]) < lengths[:, None]] = _objects(list(chain.from_iterable(lists)))
+    return array
+
+
+def _objects(values: list[Any]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
     return array
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from feedback.events import Sample, Value
 from feedback.features import Feature, FeatureSpec, Source
 from trainer.batch import Batch, batch_of
-from trainer.engine import Keyed
 from trainer.learner import Learner
+from trainer.rows import Keyed
 from trainer.settings import AdagradSettings, FtrlSettings, ModelSettings, SlotSettings
 
 Rows = list[tuple[str, str, list[float]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,48 +13,9 @@ from tensorflow.core.protobuf import config_pb2
 from trainer.batch import Batch
 from trainer.fields import Plan
 from trainer.graph import training_graph
+from trainer.rows import Keyed, Touched
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Touched:
-    """What a step does to one table."""
-
-    rows: Array
-    """int32[m]: slots to read and write back, each once, the reserved ones first."""
-    sources: Array
-    """int32[m]: where each row is read from: itself, or its field's default row when its key is new."""
-    fresh: Array
-    """bool[m]: rows whose key is new, so that its optimizer state begins anew."""
-    where: Array
-    """int32[n, C]: which of `rows` each column of each example uses."""
-    order: Array
-    """int32: the places of `where`, flattened, in the order of the rows they use, so that a row's gradients lie together."""
-    ordered: Array
-    """int32: `where` in that order."""
-    firsts: Array
-    """int32[e]: places in `where`, flattened, of keys that got their row in this step: they teach their default row too."""
-    defaults: Array
-    """int32[e]: which of `rows` is the default row of each."""
-    widths: Array
-    """int32: columns of each multi-valued field."""
-    admitted: tuple[Array, Array]
-    """Keys and slots to insert."""
-    expired: Array
-    """Keys to remove."""
-    priors: Array
-    """float32[m, heads]: what a fresh row's heads begin with."""
-
-
-@dataclass(frozen=True)
-class Keyed:
-    """The keys of a batch."""
-
-    keys: tuple[Array, ...]
-    """Per table int64[n, C]."""
-    widths: tuple[Array, ...]
-    """Per table int32: columns of each multi-valued field."""
 
 
 class Engine:
@@ -72,7 +32,8 @@ class Engine:
         )
         self._session = tf.compat.v1.Session(graph=self._graph.graph, config=config)
         self._session.run(self._graph.start)
-        self._callables: dict[str, Any] = {}
+        # Made now: making one takes TensorFlow up to 0.1 s, which a step, a delta or a checkpoint would else stand still for.
+        self._callables: dict[str, Any] = {name: self._callable(name) for name in self._graph.ends}
 
     def close(self) -> None:
         """Free the session."""
@@ -137,15 +98,15 @@ class Engine:
         served: Array = self._run(f"rows{table}", slots)[0]
         return served
 
-    def scalars(self, table: int) -> Array:
-        """Linear weights, heads and optimizer state of all rows: a copy."""
-        everything: Array = self._run(f"scalars{table}")[0]
-        return everything
+    def scalars(self, table: int, rows: int) -> Array:
+        """Linear weights, heads and optimizer state of the first `rows` rows: a copy."""
+        copied: Array = self._run(f"scalars{table}", np.int32(rows))[0]
+        return copied
 
-    def vectors(self, table: int) -> Array:
-        """Embeddings of all rows: a copy."""
-        everything: Array = self._run(f"vectors{table}")[0]
-        return everything
+    def vectors(self, table: int, rows: int) -> Array:
+        """Embeddings of the first `rows` rows: a copy."""
+        copied: Array = self._run(f"vectors{table}", np.int32(rows))[0]
+        return copied
 
     def dense(self) -> Array:
         """Dense weights and their two state vectors, float32[3, size]: a copy."""
@@ -165,10 +126,10 @@ class Engine:
         self._run(f"insert{table}", keys, slots)
 
     def _run(self, name: str, *feeds: Array) -> list[Array]:
-        call = self._callables.get(name)
-        if call is None:
-            given, fetched, targets = self._graph.ends[name]
-            options = config_pb2.CallableOptions(feed=given, fetch=fetched, target=targets)
-            call = self._callables[name] = self._session._make_callable_from_options(options)
-        result: list[Array] = call(*feeds)
+        result: list[Array] = self._callables[name](*feeds)
         return result
+
+    def _callable(self, name: str) -> Any:
+        given, fetched, targets = self._graph.ends[name]
+        options = config_pb2.CallableOptions(feed=given, fetch=fetched, target=targets)
+        return self._session._make_callable_from_options(options)

@@ -228,10 +228,19 @@ def _summing(plan: Plan) -> Tensor:
 def _pairs(sums: Tensor, flat: Tensor) -> Tensor:
     """Σ over pairs of fields of the products of their embeddings: half of (sum² − sum of squares).
 
-    `stop_gradient` only spares the second pass of the square's gradient; value and gradient are those of the formula.
+    The gradient is written out: TensorFlow's own broadcasts each sum's over its row, a fifth of a step's time.
     """
-    squares = tf.reduce_sum(flat * tf.stop_gradient(flat), axis=1)
-    return 0.5 * tf.reduce_sum(tf.square(sums), axis=1) - (squares - 0.5 * tf.stop_gradient(squares))
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def pairs(sums: Tensor, flat: Tensor) -> tuple[Tensor, Any]:
+        def gradient(g: Tensor) -> tuple[Tensor, Tensor]:
+            return g[:, None] * sums, -g[:, None] * flat
+
+        squares = tf.reduce_sum(tf.square(flat), axis=1)
+        return 0.5 * (tf.reduce_sum(tf.square(sums), axis=1) - squares), gradient
+
+    result: Tensor = pairs(sums, flat)
+    return result
 
 
 def _first(plan: Plan, start: Tensor, dense: Mapping[str, Tensor]) -> Tensor:

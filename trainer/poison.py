@@ -20,9 +20,9 @@ import numpy as np
 from feedback.events import Sample
 from feedback.features import FeatureSpec
 from trainer.batch import batch_of
-from trainer.bootstrap import takes
 from trainer.contract import Learns, Makes
 from trainer.gate import Gate, RefusedError
+from trainer.lesson import takes
 from trainer.line import line_of
 from trainer.loop import Loop
 from trainer.settings import TrainerSettings

@@ -107,12 +107,8 @@ class Tally:
 
 
 def exact_auc(scores: Array, labels: Array) -> float:
-    """Area under the ROC curve, by ranks, ties counting half; NaN where one class is empty."""
-    positives = int(np.count_nonzero(labels))
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        return math.nan
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    below = np.cumsum(counts) - counts
-    ranks = below[place] + (counts[place] + 1) / 2
-    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    """Area under the ROC curve with a bin per distinct score: only equal scores count half. NaN where one class is empty."""
+    _, place = np.unique(scores, return_inverse=True)
+    labels = labels.astype(np.bool_)
+    bins = int(place.max(initial=-1)) + 1
+    return auc(np.bincount(place[labels], minlength=bins), np.bincount(place[~labels], minlength=bins))

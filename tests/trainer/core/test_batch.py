@@ -10,7 +10,6 @@ from feedback.events import NEGATIVE, POSITIVE, Sample
 from feedback.features import Feature, FeatureSpec
 from trainer.batch import batch_of, padded
 from trainer.learner import Learner
-from trainer.progressive import auc, joined, log_loss, steps
 from trainer.settings import ModelSettings
 
 SPEC = FeatureSpec(
@@ -65,20 +64,3 @@ def test_features_with_one_value_per_slate_may_be_read_there_only() -> None:
 
 def test_no_lists_at_all_are_one_empty_column() -> None:
     assert padded([[], []]).tolist() == [[""], [""]]
-
-
-def test_steps_are_whole_slates() -> None:
-    slates = [batch_of(SPEC, [sample(str(i), ["a", "b", "c"])]) for i in range(5)]
-    assert [len(step) for step in steps(slates, 5)] == [6, 6, 3]
-    assert joined(slates).columns["user"].tolist() == [str(i) for i in range(5) for _ in range(3)]
-
-
-def test_auc_counts_pairs_and_halves_ties() -> None:
-    random = np.random.default_rng(0)
-    scores, labels = random.integers(0, 20, 300) / 20, random.random(300) < 0.3
-    pairs = scores[labels][:, None] - scores[~labels][None, :]
-    assert auc(scores, labels) == np.mean((pairs > 0) + 0.5 * (pairs == 0))
-
-
-def test_log_loss_is_finite_at_certainty() -> None:
-    assert log_loss(np.array([0.0, 1.0]), np.array([True, False])) < 20

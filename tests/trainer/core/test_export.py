@@ -54,7 +54,7 @@ def test_a_base_has_room_for_new_rows(tmp_path: Path) -> None:
     model.snapshot().export(tmp_path)
     reader = tf.train.load_checkpoint(str(tmp_path / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
-    for table, slots in zip(model.plan.tables, model.slots, strict=True):
+    for table, slots in zip(model.plan.tables, [rows.slots for rows in model.tables], strict=True):
         assert shapes[f"rows_{table.name}"][0] > 2 * slots.next
         assert shapes[f"keys_{table.name}"][0] >= 2 * (shapes[f"rows_{table.name}"][0] - 1)
 

@@ -83,7 +83,7 @@ def test_growth_keeps_what_was_learned() -> None:
     for seed in range(20):
         rows = batch(seed, 200, users=500, items=100)
         np.testing.assert_array_equal(small.learn(rows), large.learn(rows))
-    assert small.slots[1].capacity > 1_000
+    assert small.tables[1].slots.capacity > 1_000
 
 
 def test_a_value_unseen_for_long_is_forgotten_and_its_slot_comes_back() -> None:
@@ -91,7 +91,7 @@ def test_a_value_unseen_for_long_is_forgotten_and_its_slot_comes_back() -> None:
     for step in range(60):
         model.learn(batch(step, 100, time_s=step, users=10 + 10 * (step < 20)))
         model.take_delta()
-    known = {int(key) for key in model.slots[1].keys[: model.slots[1].next]}
+    known = {int(key) for key in model.tables[1].slots.keys[: model.tables[1].slots.next]}
     rows = batch(3, 100, users=20)
     old = model._engine.find(model.prepare(rows))[0]
     gone = np.char.isdigit(rows.columns["user"].astype(str)) & (rows.columns["user"].astype(int) >= 10)
@@ -104,7 +104,7 @@ def test_values_not_yet_admitted_share_their_field_s_default_row() -> None:
     for seed in range(10):
         model.learn(batch(seed))
     rows = batch(11)
-    assert [slots.owned for slots in model.slots] == [0]
+    assert [rows.slots.owned for rows in model.tables] == [0]
     for name in ("user", "item", "tags"):
         rows.columns[name][rows.columns[name] != ""] = "anybody"
     assert model.learn(rows).min() > 0
@@ -116,7 +116,7 @@ def test_a_revision_is_no_sighting() -> None:
     revised = replace(rows, emissions=np.full(len(rows), REVISION, np.int8))
     model.learn(revised)
     model.learn(revised)
-    assert [slots.owned for slots in model.slots] == [0, 0]
+    assert [rows.slots.owned for rows in model.tables] == [0, 0]
 
 
 def test_weights_other_than_one_are_refused_with_fnw() -> None:

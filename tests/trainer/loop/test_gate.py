@@ -13,11 +13,11 @@ import pytest
 from feedback.events import Sample
 from feedback.features import FeatureSpec
 from tests.trainer.loop.world import FEATURES, slates
-from trainer.bootstrap import takes
 from trainer.cusum import Cusum, Share, tilt
 from trainer.fake import FakeLearner
 from trainer.gate import Alarm, Gate
 from trainer.groups import GateSettings, ValidationSettings
+from trainer.lesson import takes
 from trainer.loop import Loop
 from trainer.settings import ModelSettings
 from trainer.validate import Validation
