@@ -5,7 +5,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 
@@ -20,19 +19,23 @@ import (
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
-	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	"sigs.k8s.io/kwok/pkg/config"
+	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	"sigs.k8s.io/kwok/pkg/log"
+	"sigs.k8s.io/kwok/pkg/utils/signals"
 )
 
 func run(command *cobra.Command) {
 	os.Exit(cli.Run(command))
 }
 
+// runKwok does what kwok's own main does. It registers flags on the set that the other parts have filled already, so it gets a new one.
 func runKwok() {
 	pflag.CommandLine = pflag.NewFlagSet("kwok", pflag.ContinueOnError)
-	flags := pflag.NewFlagSet("global", pflag.ExitOnError)
-	ctx, logger := log.InitFlags(context.Background(), flags)
+	flags := pflag.NewFlagSet("global", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags = true
+	flags.Usage = func() {}
+	ctx, logger := log.InitFlags(signals.SetupSignalContext(), flags)
 	ctx, err := config.InitFlags(ctx, flags)
 	if err != nil {
 		logger.Error("Init config flags", err)
