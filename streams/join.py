@@ -346,6 +346,8 @@ class Join(Life):
             )
         self.ledger.open -= missing
         self.ledger.shed += missing
+        # Before anything new comes: a worker that is killed again finds the disk good.
+        self.flush()
 
     def flush(self) -> None:
         """The commit is done (or a part of the inputs read again): let the store write what it holds of it."""

@@ -167,6 +167,9 @@ class Broker:
         join.read_outcomes(self.outcomes[join.outcomes.offset : state.outcomes.offset], Round())
         join.flush()
         join.restored(state)
+        if isinstance(slates, DiskSlates):
+            found = slates.header()
+            assert found is not None and (state.goes_on_from(found) or state.floor)
         return join
 
     def run(self, steps: Iterable[tuple[int, int]], crash: Callable[[int], bool] = lambda _: False) -> Join:
@@ -176,8 +179,10 @@ class Broker:
         for number, (some, others) in enumerate([*steps, rest]):
             if crash(number):
                 before = contents(join)
-                join = self.restart()
-                assert contents(join) == before
+                # Twice: killed again before anything new has come.
+                for _ in range(2):
+                    join = self.restart()
+                    assert contents(join) == before
             at, to = join.predictions.offset, join.outcomes.offset
             self.commit(join, join.feed(self.predictions[at : at + some], self.outcomes[to : to + others]))
         return join
