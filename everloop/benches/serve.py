@@ -1,11 +1,12 @@
-"""`everloop bench serve`: the model server by itself, then the gateway in front of a whole loop."""
+"""`everloop bench serve`: the model server beside its peers, the gateway in front of a whole loop, and what it does without each part."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, Final
 
-from everloop.benches import Options, figures
+from everloop.benches import Options, figures, rivals
+from everloop.benches.outage import outages
 from everloop.benches.whole import whole
 from everloop.figures import Report, report
 
@@ -18,6 +19,8 @@ FEATURES: Final[list[dict[str, Any]]] = [
     *({"name": name, "source": "candidate"} for name in _CANDIDATE),
 ]
 """Eight string features."""
+_SECONDS: Final = 5.0
+"""Of each load on a model server."""
 
 
 def run(options: Options) -> Report:
@@ -25,7 +28,7 @@ def run(options: Options) -> Report:
     from serving.gateway.bench import UNITS, bench, seed
     from serving.model_server.bench import run as model_server
 
-    measured = list(model_server(options.runs))
+    measured = [*model_server(options.runs), *rivals.ours(_SECONDS, options.runs)]
     with whole({"features": FEATURES, "gateway.ticks": False}) as loop:
         config = loop.session.loaded.config
         redis = replace(config.redis, url=loop.redis)
@@ -39,5 +42,8 @@ def run(options: Options) -> Report:
             candidate_features=_CANDIDATE,
             runs=options.runs,
         )
-    measured += [(name, UNITS[name], values) for name, values in found.items()]
-    return report("serve", figures(measured))
+        measured += [(name, UNITS[name], values) for name, values in found.items()]
+        measured += outages(loop, _CANDIDATE)
+    mine = figures(measured)
+    beside = rivals.peers(_SECONDS, {each.name: each.value for each in mine}) if options.peers else []
+    return report("serve", mine, beside)

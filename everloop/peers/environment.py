@@ -63,3 +63,10 @@ def run(bench: str, script: str, *arguments: str, timeout_s: float = 600) -> dic
         raise UnavailableError(f"peers: {script} failed: {done.stderr.strip()[-500:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
+
+
+def version(bench: str, package: str) -> str:
+    """The version of a package that a bench's lock pins."""
+    lines = (HERE / bench / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pinned = next(line for line in lines if line.startswith(f"{package}=="))
+    return pinned.split("==")[1].split()[0].rstrip("\\")

@@ -50,6 +50,7 @@ class Runner:
         self._deaths = 0
         self._needs, self._settings, self._journal, self._tell = needs, settings, journal, tell
         self._stopping, self._hurry = threading.Event(), threading.Event()
+        self._held = threading.Event()
         self._thread = threading.Thread(target=self._run, name=part.name, daemon=True)
 
     def start(self) -> None:
@@ -65,6 +66,14 @@ class Runner:
         self._hurry.set()
         self._stopping.set()
 
+    def hold(self) -> None:
+        """Kill the part, and keep it away until `release`."""
+        self._held.set()
+
+    def release(self) -> None:
+        """Start a part again that was held."""
+        self._held.clear()
+
     def join(self) -> None:
         """Wait until the part has ended."""
         if self._thread.is_alive():
@@ -76,6 +85,9 @@ class Runner:
             if self._stopping.wait(_GLANCE_S):
                 return self._become(State.STOPPED)
         while not self._stopping.is_set():
+            if self._held.is_set():
+                self._stopping.wait(_GLANCE_S)
+                continue
             began = time.monotonic()
             why = self._live()
             if why is None:
@@ -112,8 +124,8 @@ class Runner:
             self._become(State.STOPPED)
             return None
         if self.part.once and self.exit_status == 0:
-            self.ready.set()
             self._become(State.DONE)
+            self.ready.set()
             return None
         return why or self._epitaph()
 
@@ -123,6 +135,10 @@ class Runner:
         asked = 0.0
         while process.poll() is None and not self._stopping.wait(_GLANCE_S):
             guard()
+            if self._held.is_set():
+                process.kill()
+                process.wait()
+                return "held"
             if self.ready.is_set() or time.monotonic() - asked < _PROBE_S:
                 continue
             asked = time.monotonic()
@@ -130,8 +146,9 @@ class Runner:
                 return f"not ready after {self.part.ready_timeout_s:g} s"
             if not self.part.once and self._answers():
                 self._was_ready = True
-                self.ready.set()
+                # Told first: whoever waits for `ready` may look at what has been told.
                 self._become(State.READY)
+                self.ready.set()
         return None
 
     def _answers(self) -> bool:
@@ -148,6 +165,8 @@ class Runner:
             continue
 
     def _died(self, why: str, *, lived_s: float) -> None:
+        if self._held.is_set():
+            return self._become(State.STOPPED, why)
         self._deaths = 1 if self._was_ready and lived_s >= self._settings.backoff_forget_s else self._deaths + 1
         hopeless = not self._was_ready and (self.exit_status == _MISUSE or self._deaths >= self._settings.attempts)
         if hopeless or self.exit_status == _FENCED or self.state is State.FAILED:

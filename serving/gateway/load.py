@@ -16,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -166,10 +167,10 @@ def bodies(
     return itertools.cycle(made)
 
 
-def http(body: bytes, host: str, key: str = "") -> bytes:
+def http(body: bytes, host: str, key: str = "", path: str = "/v1/recommend") -> bytes:
     """A whole HTTP request."""
     auth = f"Authorization: Bearer {key}\r\n" if key else ""
-    head = f"POST /v1/recommend HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{auth}Content-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{auth}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -182,8 +183,10 @@ async def run(arguments: argparse.Namespace) -> dict[str, float]:
         features=json.loads(arguments.features),
         count=arguments.count,
     )
+    if arguments.body:
+        plain = itertools.repeat(Path(arguments.body).read_bytes())
     host = urlsplit(arguments.url).netloc
-    made = [http(next(plain), host, arguments.key) for _ in range(500)]
+    made = [http(next(plain), host, arguments.key, arguments.path) for _ in range(500)]
     warm = Load(arguments.url, itertools.cycle(made), arguments.retry)
     await warm.closed(4, arguments.warm)
     load = Load(arguments.url, itertools.cycle(made), arguments.retry)
@@ -209,6 +212,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--features", default="{}", help="JSON: the features that each candidate carries")
     parser.add_argument("--key", default="")
+    parser.add_argument("--path", default="/v1/recommend", help="what is asked, of any HTTP server")
+    parser.add_argument("--body", default="", help="a file: the one body of every request, in place of those made up")
     parser.add_argument("--retry", type=float, default=0.0, help="seconds for which a failed connection is tried again")
     print(json.dumps(uvloop.run(run(parser.parse_args(argv)))))
     return 0

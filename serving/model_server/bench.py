@@ -55,14 +55,17 @@ def _measure(port: int, request: Path, seconds: float) -> dict[str, float]:
 
 
 @contextmanager
-def server(base: Path) -> Iterator[int]:
-    """A server process of the model at that base path; yields its gRPC port."""
-    command = [sys.executable, "-m", "serving.model_server", "--port=0", "--host=127.0.0.1", "--model_name=ranker"]
+def server(base: Path, *, what: str = "grpc_port") -> Iterator[int]:
+    """A server process of the model at that base path; yields its gRPC port, or `what` else it says when it is ready."""
+    command = [sys.executable, "-m", "serving.model_server", "--port=0", "--rest_api_port=0", "--host=127.0.0.1"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            [*command, f"--model_base_path={base}"], stdout=subprocess.PIPE, stderr=errors, env=environment
+            [*command, "--model_name=ranker", f"--model_base_path={base}"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
         ) as process,
     ):
         try:
@@ -70,7 +73,7 @@ def server(base: Path) -> Iterator[int]:
             if not line:
                 errors.seek(0)
                 raise RuntimeError(f"the server did not start: {errors.read()[-2000:].decode(errors='replace')}")
-            yield int(json.loads(line)["grpc_port"])
+            yield int(json.loads(line)[what])
         finally:
             process.kill()
 
@@ -79,9 +82,13 @@ def make_request() -> bytes:
     """The request: one string tensor of shape [candidates, features]."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "ranker"
-    values = [f"feature_{index % FEATURES}={index * 7919 % 10007}" for index in range(CANDIDATES * FEATURES)]
-    request.inputs["x"].CopyFrom(tf.make_tensor_proto(values, tf.string, [CANDIDATES, FEATURES]))
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(values(), tf.string, [CANDIDATES, FEATURES]))
     return bytes(request.SerializeToString())
+
+
+def values() -> list[str]:
+    """The request's strings, row by row."""
+    return [f"feature_{index % FEATURES}={index * 7919 % 10007}" for index in range(CANDIDATES * FEATURES)]
 
 
 def make_model(path: Path) -> None:

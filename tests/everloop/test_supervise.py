@@ -84,6 +84,21 @@ def test_a_killed_part_comes_back_after_a_growing_pause(tmp_path: Path) -> None:
         assert watched.supervisor.runners["sleeper"].restarts == 3
 
 
+def test_a_held_part_stays_away_until_it_is_released(tmp_path: Path) -> None:
+    with supervised(tmp_path, Part(name="sleeper", argv=python(SLEEPER))) as watched:
+        watched.supervisor.wait_ready(timeout_s=60)
+        runner, first = watched.supervisor.runners["sleeper"], watched.pid("sleeper")
+        runner.hold()
+        eventually(lambda: runner.state is State.STOPPED)
+        assert not alive(first)
+        time.sleep(3 * QUICK.backoff_most_s)
+        assert (runner.state, runner.pid, runner.restarts) == (State.STOPPED, None, 0)
+        assert not watched.supervisor.ready()
+        runner.release()
+        watched.supervisor.wait_ready(timeout_s=60)
+        assert watched.pid("sleeper") != first
+
+
 def test_a_part_starts_only_when_what_it_needs_is_ready(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     first = Part(name="first", argv=python(SLEEPER), ready=flag.exists)

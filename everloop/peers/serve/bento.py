@@ -1,6 +1,6 @@
 """BentoML: the same SavedModel behind its own HTTP server, one worker, no batching (as ours runs in the bench).
 
-Usage: bento.py SAVED_MODEL PORT. Answers POST /predict {"inputs": {name: [strings]}} with {"scores": [...]}.
+Usage: bento.py SAVED_MODEL PORT. Answers POST /predict {"inputs": {name: tensor of strings}} with {"scores": [...]}.
 """
 
 import os
@@ -20,7 +20,7 @@ class Ranker:
         self.score = self.model.signatures["serving_default"]
 
     @bentoml.api
-    def predict(self, inputs: dict[str, list[str]]) -> dict[str, list[float]]:
+    def predict(self, inputs: dict[str, list[list[str]]]) -> dict[str, list[float]]:
         output = self.score(**{name: self.tf.constant(values) for name, values in inputs.items()})
         return {"scores": output["score"].numpy().tolist()}
 

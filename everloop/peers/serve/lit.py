@@ -1,6 +1,6 @@
 """LitServe: the same SavedModel behind its own HTTP server, one worker, no batching (as ours runs in the bench).
 
-Usage: lit.py SAVED_MODEL PORT. Answers POST /predict {"inputs": {name: [strings]}} with {"scores": [...]}.
+Usage: lit.py SAVED_MODEL PORT. Answers POST /predict {"inputs": {name: tensor of strings}} with {"scores": [...]}.
 """
 
 import sys
