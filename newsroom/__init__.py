@@ -1,1 +1,16 @@
-"""The newsroom part of everloop."""
+"""The newsroom: a simulated world whose click probabilities are known, to tell whether the loop does what it says.
+
+Here belongs what happens outside the loop: articles, readers, what they do and when word of it arrives. It uses the public clients
+(`serving.client`, `feedback.produce`) and nothing else of the loop, so that it can run against any installation. What is tried in it
+(policies, label rules, estimators) stands in everloop/experiments and everloop/evaluate. Read in this order:
+
+1. `keyed`     random numbers that are a function of what they are for
+2. `settings`  what can be set, with the fitted values as defaults
+3. `articles`  publishing, bursts, decay, breaking news: how popular what is when
+4. `readers`   who visits when, in which context
+5. `taste`     what draws a reader to an article besides its popularity
+6. `reading`   the visits: what readers read by themselves, as a click log
+7. `world`     requests, candidates, click probabilities of any slate, and what comes of it
+8. `arrival`   the order and the times in which word of it arrives
+9. `live`      the same as real clients of a running loop
+"""
