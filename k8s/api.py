@@ -31,7 +31,6 @@ MANAGER = "everloop"
 
 _APPLY = "application/apply-patch+yaml"
 _BUSY = (429, 500, 502, 503, 504)
-_CALL_S = 30.0
 _PAUSE_S = 0.5
 
 
@@ -47,10 +46,16 @@ class Kube:
     """One cluster, as one user."""
 
     def __init__(
-        self, api: client.ApiClient, *, patience_s: float = 60.0, say: Callable[[str], object] = lambda _: None
+        self,
+        api: client.ApiClient,
+        *,
+        patience_s: float = 60.0,
+        call_s: float = 30.0,
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self.host = api.configuration.host
-        self._api, self._patience_s, self._say = api, patience_s, say
+        """`patience_s`: how long to wait for a server that is away; `call_s`: how long one call may take."""
+        self.host, self.api = api.configuration.host, api
+        self._patience_s, self._call_s, self._say = patience_s, call_s, say
         # The client's own repetitions know no pause.
         api.rest_client.pool_manager.connection_pool_kw["retries"] = False
         self._resources: dict[tuple[str, str], Resource] = {}
@@ -132,7 +137,9 @@ class Kube:
                 return self._once(method, path, query, body, content)
             except _AwayError as error:
                 if time.monotonic() > deadline:
-                    raise ClusterAwayError(f"cluster {self.host}: no answer for {self._patience_s:g} s: {error}") from error
+                    raise ClusterAwayError(
+                        f"cluster {self.host}: no answer for {self._patience_s:g} s: {error}"
+                    ) from error
                 if not away:
                     self._say(f"waiting for the API server at {self.host}: {error}")
                 away = True
@@ -142,11 +149,11 @@ class Kube:
         where = f"{path}?{urlencode(query)}" if query else path
         headers = {"Accept": "application/json, */*", "Content-Type": content}
         try:
-            request = self._api.param_serialize(
+            request = self.api.param_serialize(
                 method, where, header_params=headers, body=body, auth_settings=["BearerToken"]
             )
-            answer = self._api.call_api(*request, _request_timeout=_CALL_S)
-            text = answer.read().decode(errors="replace")
+            answer = self.api.call_api(*request, _request_timeout=self._call_s)
+            text: str = answer.read().decode(errors="replace")
         except (HTTPError, OSError, client.ApiException) as error:
             raise _AwayError(_first_line(error)) from error
         if answer.status in _BUSY:
@@ -193,7 +200,11 @@ class _AwayError(Exception):
 
 
 def connect(
-    *, context: str = "", patience_s: float = 60.0, say: Callable[[str], object] = lambda _: None
+    *,
+    context: str = "",
+    patience_s: float = 60.0,
+    call_s: float = 30.0,
+    say: Callable[[str], object] = lambda _: None,
 ) -> tuple[Kube, str]:
     """Find the cluster as kubectl does ($KUBECONFIG, ~/.kube/config, or the pod we are in); answer it and its default namespace.
 
@@ -207,12 +218,13 @@ def connect(
             names = ", ".join(sorted(each["name"] for each in contexts)) or "none"
             raise NoClusterError(f"context = {context!r}: one of {names}")
         api = config.new_client_from_config(context=chosen["name"])
-        return Kube(api, patience_s=patience_s, say=say), str(chosen["context"].get("namespace", ""))
+        namespace = str(chosen["context"].get("namespace", ""))
     except ConfigException as error:
-        return _inside(error, patience_s, say)
+        api, namespace = _inside(error), ""
+    return Kube(api, patience_s=patience_s, call_s=call_s, say=say), namespace
 
 
-def _inside(outside: Exception, patience_s: float, say: Callable[[str], object]) -> tuple[Kube, str]:
+def _inside(outside: Exception) -> client.ApiClient:
     settings = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=settings)
@@ -220,7 +232,7 @@ def _inside(outside: Exception, patience_s: float, say: Callable[[str], object])
         raise NoClusterError(
             f"no cluster: {_first_line(outside)}; name one with --context, $KUBECONFIG or ~/.kube/config"
         ) from outside
-    return Kube(client.ApiClient(settings), patience_s=patience_s, say=say), ""
+    return client.ApiClient(settings)
 
 
 @contextmanager

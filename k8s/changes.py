@@ -21,7 +21,9 @@ class Change:
     """`path: before → after`, one each; empty: it would be created."""
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.key}: {'change' if self.fields else 'create'}", *(f"  {each}" for each in self.fields)])
+        return "\n".join(
+            [f"{self.key}: {'change' if self.fields else 'create'}", *(f"  {each}" for each in self.fields)]
+        )
 
 
 def differences(before: Object, after: Object) -> tuple[str, ...]:

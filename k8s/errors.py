@@ -1,16 +1,16 @@
 """What can go wrong with a cluster, below feedback.errors.
 
-    EverloopError
-    ├── UsageError
-    │   └── NoClusterError      nothing says which cluster
-    ├── UnavailableError
-    │   └── ClusterAwayError    it does not answer
-    ├── NotAllowedError         this user may not do that: the message says which verb on what
-    ├── KindMissingError        the cluster does not know a kind: an operator or its definitions are not installed
-    ├── OwnedError              somebody else manages a field that we say otherwise
-    ├── RejectedError           the API server refuses an object
-    ├── GoneError               an object is not there
-    └── NotReadyError           it was applied, and did not become ready in time
+EverloopError
+├── UsageError
+│   └── NoClusterError      nothing says which cluster
+├── UnavailableError
+│   └── ClusterAwayError    it does not answer
+├── NotAllowedError         this user may not do that: the message says which verb on what
+├── KindMissingError        the cluster does not know a kind: an operator or its definitions are not installed
+├── OwnedError              somebody else manages a field that we say otherwise
+├── RejectedError           the API server refuses an object
+├── GoneError               an object is not there
+└── NotReadyError           it was applied, and did not become ready in time
 """
 
 from __future__ import annotations

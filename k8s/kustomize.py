@@ -186,7 +186,7 @@ def _hashed(made: Build) -> list[Object]:
     for item in made.objects:
         name = item["metadata"]["name"]
         if (item["kind"], name) in made.generated:
-            names[name] = item["metadata"]["name"] = f"{name}-{digest(name, item['data'])}"
+            names[name] = item["metadata"]["name"] = f"{name}-{digest(item['data'])}"
     for item in made.objects:
         for volume in (pod_spec(item) or {}).get("volumes", ()):
             if "configMap" in volume:
@@ -198,14 +198,14 @@ def _hashed(made: Build) -> list[Object]:
     return made.objects
 
 
-def digest(name: str, data: Mapping[str, str]) -> str:
+def digest(data: Mapping[str, str]) -> str:
     """The suffix that kustomize gives a ConfigMap.
 
-    Source: kustomize, api/internal/hasher: ten characters of the SHA-256 of the JSON as Go writes it, without the letters that
-    could make a word.
+    Source: kustomize, api/hasher/hasher.go: ten characters of the SHA-256 of the JSON as Go writes it, some replaced so that they make
+    no word. The name in it is always empty: the code looks it up under a path that it takes for one field.
     """
     text = json.dumps(
-        {"data": data, "kind": "ConfigMap", "name": name}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        {"data": data, "kind": "ConfigMap", "name": ""}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
     for sign, escaped in (("&", "\\u0026"), ("<", "\\u003c"), (">", "\\u003e")):
         text = text.replace(sign, escaped)

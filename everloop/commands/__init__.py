@@ -24,6 +24,7 @@ MODULES: Final = (
     "bench",
     "experiment",
     "run",
+    "k8s",
     "docs",
 )
 """In the order in which `everloop --help` lists them."""

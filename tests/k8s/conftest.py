@@ -1,0 +1,36 @@
+"""One control plane for the session, a namespace for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.k8s.controlplane.cluster import Cluster
+from tests.k8s.kit import House, define
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The session's control plane: two nodes, a third with GPUs that only who tolerates them gets, and Strimzi's kinds."""
+    with Cluster() as running:
+        for name in ("node-0", "node-1"):
+            running.add_node(name)
+        running.add_node("gpu-0", gpus=2, taint="nvidia.com/gpu")
+        define(running)
+        yield running
+
+
+@pytest.fixture
+def house(cluster: Cluster) -> Iterator[House]:
+    """A namespace of the session's cluster."""
+    found = House(cluster)
+    yield found
+    found.leave()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A control plane that the test may hurt; each of its nodes has a kubelet of its own."""
+    with Cluster(one_kubelet=False) as running:
+        yield running

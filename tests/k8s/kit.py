@@ -1,0 +1,98 @@
+"""What tests on a cluster have in common: waiting, a namespace with the loop in it, and the command line."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client
+
+from k8s.api import Kube
+from k8s.objects import Object
+from k8s.render import Wanted, render
+from k8s.rollout import apply, pods_by_part, wait
+from tests.k8s.controlplane.cluster import Cluster
+
+CRDS = Path(__file__).parent / "crds"
+KEYS = '[{name = "shop", sha256 = "' + "0" * 64 + '"}]'
+
+
+def until(true: Callable[[], object], *, within_s: float = 60.0, what: str = "it did not come") -> None:
+    """Wait for something; it must come."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def define(cluster: Cluster) -> None:
+    """Teach a cluster the kinds of the operators that the overlays lean on."""
+    extensions = client.ApiextensionsV1Api(cluster.client())
+    for path in sorted(CRDS.glob("*.yaml")):
+        for definition in yaml.safe_load_all(path.read_text()):
+            extensions.create_custom_resource_definition(definition)
+            name = definition["metadata"]["name"]
+            until(lambda name=name: _established(extensions.read_custom_resource_definition(name)))  # type: ignore[misc]
+
+
+def _established(definition: Any) -> bool:
+    return any(each.type == "Established" and each.status == "True" for each in definition.status.conditions or ())
+
+
+@dataclass
+class House:
+    """One namespace of a cluster, with what an administrator puts there before the loop comes."""
+
+    cluster: Cluster
+    name: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kube = Kube(self.cluster.client(), patience_s=60.0, say=self.said.append)
+        core = self.core
+        core.create_namespace({"metadata": {"name": self.name}})
+        self.secret("gateway-keys", keys=KEYS)
+
+    @property
+    def core(self) -> client.CoreV1Api:
+        """The official client."""
+        return client.CoreV1Api(self.cluster.client())
+
+    def secret(self, name: str, **values: str) -> None:
+        """Create a Secret."""
+        data = {each: base64.b64encode(value.encode()).decode() for each, value in values.items()}
+        self.core.create_namespaced_secret(self.name, {"metadata": {"name": name}, "data": data})
+
+    def rendered(self, overlay: str = "single", **wanted: Any) -> list[Object]:
+        """The objects of an overlay, for this namespace."""
+        return render(Wanted(overlay=overlay, namespace=self.name, **wanted))
+
+    def live_in(self, items: list[Object] | None = None, *, within_s: float = 60.0) -> list[Object]:
+        """Apply objects (by default those of `single`) and wait until everything is ready."""
+        items = self.rendered() if items is None else items
+        apply(self.kube, items, namespace=self.name, say=self.said.append)
+        wait(self.kube, items, namespace=self.name, timeout_s=within_s, say=self.said.append)
+        return items
+
+    def pods(self, part: str) -> list[Object]:
+        """The pods of a part."""
+        return pods_by_part(self.kube, self.name)[part]
+
+    def addresses(self, service: str) -> set[str]:
+        """The addresses to which a Service leads."""
+        discovery = client.DiscoveryV1Api(self.cluster.client())
+        slices = discovery.list_namespaced_endpoint_slice(
+            self.name, label_selector=f"kubernetes.io/service-name={service}"
+        )
+        ready = [each for piece in slices.items for each in piece.endpoints or () if each.conditions.ready]
+        return {address for each in ready for address in each.addresses}
+
+    def leave(self) -> None:
+        """Delete the namespace; nobody waits for it."""
+        self.core.delete_namespace(self.name)
