@@ -45,11 +45,11 @@ class Arrivals:
 def click_delay(settings: ArrivalSettings, seed: int, request: Integers, article: Integers) -> Doubles:
     """Seconds from impression to click: lognormal with the given mean, or exponential."""
     if not settings.delay_spread:
-        return settings.delay_s * keyed.exponential(seed, "delay", request, article)
-    spread = settings.delay_spread
-    return settings.delay_s * np.exp(spread * keyed.normal(seed, "delay", request, article) - spread**2 / 2).astype(
-        np.float64
-    )
+        shape: Doubles = keyed.exponential(seed, "delay", request, article)
+    else:
+        spread = settings.delay_spread
+        shape = np.exp(spread * keyed.normal(seed, "delay", request, article).astype(np.float64) - spread**2 / 2)
+    return settings.delay_s * shape
 
 
 def dwell(settings: ArrivalSettings, seed: int, request: Integers, article: Integers) -> Doubles:

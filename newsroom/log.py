@@ -75,4 +75,5 @@ def _age(visits: Visits, item: Integers, articles: int) -> Integers:
     first = np.full(articles, np.inf)
     np.minimum.at(first, visits.article, visits.t)
     minutes = np.maximum(visits.t[:, None] - first[item], 0.0) / 60
-    return np.floor(np.log2(1 + minutes)).astype(np.int64)
+    found: Integers = np.floor(np.log2(1 + minutes)).astype(np.int64)
+    return found

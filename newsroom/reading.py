@@ -108,7 +108,7 @@ def sample(
     order = np.argsort(minute, kind="stable")
     chance = keyed.uniform(seed, purpose, key[order][:, None], np.arange(count))
     found = np.empty((len(t), count), np.int64)
-    starts = np.flatnonzero(np.r_[True, np.diff(minute[order]) > 0]) if len(t) else []
+    starts = np.flatnonzero(np.diff(minute[order], prepend=-1) > 0).tolist()
     for start, end in zip(starts, [*starts[1:], len(t)], strict=True):
         some, logs = articles.minutes[minute[order[start]]]
         sums = np.cumsum(np.exp(temper * (logs - logs.max()), dtype=np.float64))

@@ -44,7 +44,7 @@ class World:
         self.articles = Articles(settings.articles, seed, settings.days, settings.taste.sections)
         self.taste = Taste(settings.taste, seed, self.articles)
         k = np.arange(settings.slates.positions)
-        self.examination: Doubles = (k + 1.0) ** -settings.slates.examination
+        self.examination: Doubles = np.power(k + 1.0, -settings.slates.examination, dtype=np.float64)
         """Probability that each position is looked at."""
 
     @cached_property
@@ -79,7 +79,8 @@ class World:
             reader=visits.reader[:, None],
         )
         logit = s.base + s.popularity * np.maximum(popularity - level, -20.0) + s.taste * taste
-        return 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
+        found: Doubles = 1.0 / (1.0 + np.exp(-logit.astype(np.float64)))
+        return found
 
     def probabilities(self, visits: Visits, slates: Integers) -> Doubles:
         """Probability of a click at each position of any slates; [requests, positions]."""

@@ -93,10 +93,10 @@ def read(path: Path) -> Log:
     columns = {name: table[name].to_numpy() for name in table.column_names}
     if missing := [name for name in names if name not in columns]:
         raise UsageError(f"--log {path}: no column {', '.join(missing)}; needed are {', '.join(names)}")
-    sizes = np.unique(np.bincount(columns["slate"])) if table.num_rows else []
+    sizes = set(np.bincount(columns["slate"]).tolist()) if table.num_rows else set()
     if len(sizes) != 1:
         raise UsageError(f"--log {path}: slates of {len(sizes)} different sizes: all must have the same")
-    by = {name: column.reshape(-1, int(sizes[0])) for name, column in columns.items()}
+    by = {name: column.reshape(-1, min(sizes)) for name, column in columns.items()}
     return Log(
         t=by["t"][:, 0].astype(np.float64),
         item=by["item"].astype(np.int64),
