@@ -22,11 +22,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def house(cluster: Cluster) -> Iterator[House]:
-    """A namespace of the session's cluster."""
-    found = House(cluster)
-    yield found
-    found.leave()
+def house(cluster: Cluster) -> House:
+    """A namespace of the session's cluster; it goes with the cluster."""
+    return House(cluster)
 
 
 @pytest.fixture

@@ -92,7 +92,3 @@ class House:
         )
         ready = [each for piece in slices.items for each in piece.endpoints or () if each.conditions.ready]
         return {address for each in ready for address in each.addresses}
-
-    def leave(self) -> None:
-        """Delete the namespace; nobody waits for it."""
-        self.core.delete_namespace(self.name)
