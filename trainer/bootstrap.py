@@ -85,7 +85,7 @@ def train_from(
         raise UsageError("the log has no samples")
     version, name = 0, ""
     if checkpoints is not None:
-        version, name = _write(loop, settings, features, places, checkpoints)
+        version, name = write_version(loop, settings, features, places, checkpoints)
     figures = lesson.figures()
     lesson.close()
     return FromLog(
@@ -103,9 +103,10 @@ def train_from(
     )
 
 
-def _write(
+def write_version(
     loop: Loop, settings: TrainerSettings, features: tuple[Feature, ...], places: Places, checkpoints: Checkpoints
 ) -> tuple[int, str]:
+    """Write a checkpoint that a trainer goes on from, and a version; answers its number and the checkpoint's name."""
     loop.cut(now_us())
     # The log's times and labels are not the stream's: what waits for labels, and where the stream stands, begin anew.
     loop.validation.watermarks.clear()

@@ -100,12 +100,12 @@ class Engine:
 
     def scalars(self, table: int, rows: int) -> Array:
         """Linear weights, heads and optimizer state of the first `rows` rows: a copy."""
-        copied: Array = self._run(f"scalars{table}", np.int32(rows))[0]
+        copied: Array = self._run(f"scalars{table}", np.array(rows, np.int32))[0]
         return copied
 
     def vectors(self, table: int, rows: int) -> Array:
         """Embeddings of the first `rows` rows: a copy."""
-        copied: Array = self._run(f"vectors{table}", np.int32(rows))[0]
+        copied: Array = self._run(f"vectors{table}", np.array(rows, np.int32))[0]
         return copied
 
     def dense(self) -> Array:

@@ -231,7 +231,7 @@ def _pairs(sums: Tensor, flat: Tensor) -> Tensor:
     The gradient is written out: TensorFlow's own broadcasts each sum's over its row, a fifth of a step's time.
     """
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    @tf.custom_gradient
     def pairs(sums: Tensor, flat: Tensor) -> tuple[Tensor, Any]:
         def gradient(g: Tensor) -> tuple[Tensor, Tensor]:
             return g[:, None] * sums, -g[:, None] * flat

@@ -26,6 +26,10 @@ class Options:
     """Runs of each measurement; the value is their median."""
     peers: bool = True
     """Whether to run the peers too (their environments are made the first time)."""
+    log: str = ""
+    """A log for the figures that need one (`train`, `poison`); `train` leaves them out without it."""
+    mapping: str = ""
+    """Its mapping file, or the name of a shipped one."""
 
 
 BENCHES: Final[dict[str, str]] = {
@@ -34,6 +38,7 @@ BENCHES: Final[dict[str, str]] = {
     "serve": "everloop.benches.serve",
     "freshness": "everloop.benches.freshness",
     "swap": "everloop.benches.swap",
+    "poison": "everloop.benches.poison",
 }
 """Name of each bench and the module whose `run(options)` measures it."""
 

@@ -1,8 +1,10 @@
-"""`everloop bench train`: the learner's speed; beside it Vowpal Wabbit and River on user × item."""
+"""`everloop bench train`: the learner's speed, the trainer's from Kafka and after a kill, and on a log what admission saves; beside
+them Vowpal Wabbit and River on user × item."""
 
 from __future__ import annotations
 
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,9 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from everloop.benches import Options, figures
+from everloop.benches import Measured, Options, figures
+from everloop.demo import profile
 from everloop.figures import Figure, Peer, Report, report
+from everloop.logs.catalogue import find
+from everloop.logs.samples import samples
 from everloop.peers import environment
+from everloop.runtime.kafka import KafkaNode
+from everloop.runtime.settings import KafkaNodeSettings
+from everloop.session import open_session
 from feedback.features import Feature, FeatureSpec
 from trainer.batch import Batch
 from trainer.settings import ModelSettings, SlotSettings
@@ -24,19 +32,49 @@ _PEERS: Final = (("vowpal.py", ()), ("river_learn.py", ("logistic", "60000")), (
 
 
 def run(options: Options) -> Report:
-    """Measure the learner, and the peers on the same rows as `user_item_samples_per_s`."""
-    from trainer import bench
+    """Measure the learner, the trainer on a Kafka of its own, the log that was named, and the peers on the same rows as
+    `user_item_samples_per_s`."""
+    from trainer import backlog, bench
 
-    measured = bench.run(options.runs)
-    if not options.peers:
-        return report("train", figures(measured))
+    found = figures(bench.run(options.runs, say=_say))
+    with (
+        tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder,
+        KafkaNode(Path(folder), settings=KafkaNodeSettings(heap_mib=1024)) as node,
+    ):
+        found += figures(backlog.run(node.bootstrap, options.runs, say=_say))
+    if options.log:
+        found += figures(_worth(options))
+    else:
+        _say("no --log: rows_saved, admission_auc_lost and the publishing intervals are left out")
+    peers: list[Peer] = []
+    if options.peers:
+        ours, peers = _peers(options.runs)
+        found.append(ours)
+    return report("train", found, peers)
+
+
+def _worth(options: Options) -> Measured:
+    """What admission saves and freshness is worth on a log, with the settings that its mapping begins with."""
+    from trainer.worth import worth
+
+    log = find(options.log, options.mapping)
+    config = open_session(flags=profile.base(log.mapping)).loaded.config
+    return worth(lambda: samples(log), features=config.features, settings=config.trainer, say=_say)
+
+
+def _peers(runs: int) -> tuple[Figure, list[Peer]]:
+    """The learner as the peers see it, and they."""
     with tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder:
         rows = Path(folder) / "rows.tsv"
         made = make_rows(ROWS)
         rows.write_text("".join(f"{y}\t{user}\t{item}\n" for y, user, item in made), encoding="utf-8")
-        ours = figures([("user_item_samples_per_s", "1/s", [user_item(made) for _ in range(options.runs)])])
+        (ours,) = figures([("user_item_samples_per_s", "1/s", [user_item(made) for _ in range(runs)])])
         theirs = [environment.run("learn", script, str(rows), *more) for script, more in _PEERS]
-    return report("train", [*figures(measured), *ours], [_peer(each, ours[0]) for each in theirs])
+    return ours, [_peer(each, ours) for each in theirs]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def user_item(rows: Sequence[tuple[int, str, str]]) -> float:

@@ -15,9 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="join, train, serve, freshness or swap.")],
+    name: Annotated[str, typer.Argument(help="join, train, serve, freshness, swap or poison.")],
     runs: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the value is their median.")] = 3,
     peers: Annotated[bool, typer.Option(help="Measure the peers in the same call.")] = True,
+    log: Annotated[str, typer.Option("--log", metavar="LOG", help="train, poison: the log to measure on.")] = "",
+    mapping: Annotated[str, typer.Option("--mapping", metavar="FILE", help="What the log's columns are.")] = "",
     as_json: Json = False,
 ) -> None:
     """Measure one part, or the whole loop, on this machine."""
@@ -27,7 +29,7 @@ def bench(
     from everloop.benches import bench as measure
     from everloop.tables import print_report
 
-    report = measure(name, Options(runs=runs, peers=peers))
+    report = measure(name, Options(runs=runs, peers=peers, log=log, mapping=mapping))
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
