@@ -25,9 +25,9 @@ from feedback.topics import create_topics
 from trainer import bench
 from trainer.bootstrap import write_version
 from trainer.checkpoint import Checkpoints
-from trainer.collector import calm
 from trainer.gate import Gate
 from trainer.groups import GateSettings, StepSettings
+from trainer.interpreter import prepare
 from trainer.learner import Learner
 from trainer.line import Places, line_of
 from trainer.loop import Loop
@@ -108,7 +108,7 @@ def _rate(kafka: KafkaSettings, data: Path, seed: int) -> float:
             write(made[at : at + 500])
     trainer = Trainer(kafka=kafka, features=bench.spec().features, settings=SETTINGS, data=data, make=Learner)
     trainer.start()
-    calm()
+    prepare()
     try:
         _turn(trainer, WARM)
         begun, before = time.perf_counter(), trainer.loop.examples

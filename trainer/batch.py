@@ -88,7 +88,9 @@ def column(feature: Feature, parts: Sequence[Sequence[Value]]) -> Array:
     """One feature's values of several slates, joined in order into the array that the model takes."""
     values: list[Any] = list(chain.from_iterable(parts))
     if feature.kind == "number":
-        return np.array(values, dtype=np.float32)
+        # What 32 bits can't hold becomes infinite, and counts as 0 like everything that is not finite.
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float32)
     return _objects(values) if feature.kind == "string" else padded(values)
 
 

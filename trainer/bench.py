@@ -16,6 +16,7 @@ import numpy as np
 from feedback.events import Sample, Value
 from feedback.features import Feature, FeatureSpec, Source
 from trainer.batch import Batch, batch_of
+from trainer.interpreter import prepare
 from trainer.learner import Learner
 from trainer.rows import Keyed
 from trainer.settings import AdagradSettings, FtrlSettings, ModelSettings, SlotSettings
@@ -24,8 +25,10 @@ Rows = list[tuple[str, str, list[float]]]
 
 SLATE = 20
 STEP = 2_048
-QUALITY_STEP = 500
+QUALITY_STEP = 1_000
 HISTORY = 6
+EXAMPLES = 150_000
+"""Examples in a measurement."""
 _PER_SLATE = 5
 FEATURES = 8
 
@@ -33,14 +36,15 @@ FEATURES = 8
 def run(runs: int, say: Callable[[str], None] = lambda _: None) -> Rows:
     """`samples_per_s`, `quality_samples_per_s`, `table_10m_ratio` and `checkpoint_pause_ms`, with every run's value."""
     fast, quality, pause = [], [], []
+    prepare()
     for seed in range(runs):
         say(f"learner, run {seed + 1}")
         learner = filled(1_000_000, ModelSettings(slots=SlotSettings(capacity=1 << 20)))
-        fast.append(throughput(learner, 1_000_000, STEP, seed))
+        fast.append(throughput(learner, 1_000_000, STEP, seed, EXAMPLES // STEP))
         pause.append(_pause_ms(learner))
         learner.close()
         learner = filled(200_000, quality_settings(), history=True)
-        quality.append(throughput(learner, 200_000, QUALITY_STEP, seed))
+        quality.append(throughput(learner, 200_000, QUALITY_STEP, seed, EXAMPLES // QUALITY_STEP))
         learner.close()
     say("a table of 10,000,000 rows beside one of 100,000")
     return [

@@ -37,6 +37,8 @@ _DAY_S = 86_400.0
 _MEDIAN_OF = 20
 _SCATTER = 1.5
 """The scatter that was seen is taken for so much larger: nights and days are not alike."""
+_STALLED = 0.05
+"""Clicks that still come in a stall, as a share of the normal rate."""
 _FORGET = 0.005
 """Share of the reference click rate that each normal look replaces."""
 
@@ -205,7 +207,7 @@ class Gate:
 
 
 class ClickRate:
-    """Positives per first emission against the rate that was normal: two CUSUMs of log likelihood ratios, down and up.
+    """Positives per first emission against the rate that was normal: CUSUMs of log likelihood ratios, down, up, and all but gone.
 
     For counts that scatter φ times as much as Poisson's, (k ln f − n p (f − 1)) / φ is the log likelihood ratio of a rate f times
     as high, so that a threshold of ln N gives one false alarm in N. φ is learned from looks of `rate_examples` impressions.
@@ -217,8 +219,14 @@ class ClickRate:
         """Clicks per impression of normal looks."""
         self._normal, self._scatter = 0.0, 1.0
         self._open = [0, 0]
-        self._values = [0.0, 0.0]
-        self._since = [0, 0]
+        self._sides = (
+            ("click_rate_low", 1 / self._factor),
+            ("click_rate_high", self._factor),
+            # A stall is told a third sooner by a test for nothing but it.
+            ("click_rate_stalled", min(_STALLED, 1 / self._factor)),
+        )
+        self._values = [0.0] * len(self._sides)
+        self._since = [0] * len(self._sides)
         self._limit = math.inf
 
     @property
@@ -230,9 +238,7 @@ class ClickRate:
         """Take a sample's counts."""
         if self._normal:
             self._limit = math.log(max(often, 1000.0))
-            for side, (name, factor) in enumerate(
-                (("click_rate_low", 1 / self._factor), ("click_rate_high", self._factor))
-            ):
+            for side, (name, factor) in enumerate(self._sides):
                 ratio = (positives * math.log(factor) - firsts * self._normal * (factor - 1)) / self._scatter
                 self._since[side] = step if self._values[side] <= 0 else self._since[side]
                 self._values[side] = max(0.0, self._values[side] + ratio)
@@ -266,7 +272,10 @@ class ClickRate:
 
     def restore(self, state: list[Any]) -> None:
         """Take what `state` answered."""
-        looks, self._normal, self._scatter, self._open, self._values, self._since, limit = state
+        looks, self._normal, self._scatter, self._open, values, since, limit = state
+        # A checkpoint of before there was a test for stalls has none of it.
+        missing = len(self._sides) - len(values)
+        self._values, self._since = [*values, *[0.0] * missing], [*since, *[0] * missing]
         self._looks = deque(looks, maxlen=200)
         self._limit = math.inf if limit < 0 else limit
 

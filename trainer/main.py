@@ -11,8 +11,8 @@ from types import FrameType
 from feedback.errors import EverloopError, FencedError
 from feedback.features import Feature
 from feedback.settings import KafkaSettings
-from trainer.collector import calm
 from trainer.contract import Makes
+from trainer.interpreter import prepare
 from trainer.observe import StatusServer, log
 from trainer.settings import TrainerSettings
 from trainer.train import Trainer
@@ -44,7 +44,7 @@ def run(
     server = None
     try:
         trainer.start()
-        calm()
+        prepare()
         server = StatusServer(trainer.show.registry, lambda: trainer.shown, port=http_port, host=http_host)
         print(
             json.dumps({"event": "ready", "part": "trainer", "http_port": server.port, "line": trainer.line}),

@@ -187,14 +187,13 @@ def _pooled(table: Table, spread: Spread, scales: Tensor | None) -> Tensor:
     if scales is None:
         return tf.reshape(spread.embeddings, [-1, width])
     first = len(table.single)
-    rows = spread.embeddings
-    assert rows is not None
-    groups = [tf.reshape(rows[:, :first], [-1, first * table.dim])] if first else []
-    start: Any = first
-    for i in range(len(table.several)):
-        stop = start + spread.widths[i]
-        groups.append(tf.reduce_sum(rows[:, start:stop] * scales[:, start:stop, None], axis=1))
-        start = stop
+    # Split, not sliced: the gradient of a slice is as wide as what it was cut from.
+    sizes = tf.concat([[first], spread.widths], axis=0)
+    rows, scaled = (
+        tf.split(each, sizes, axis=1, num=1 + len(table.several)) for each in (spread.embeddings, scales[:, :, None])
+    )
+    groups = [tf.reshape(rows[0], [-1, first * table.dim])] if first else []
+    groups += [tf.reduce_sum(row * scale, axis=1) for row, scale in zip(rows[1:], scaled[1:], strict=True)]
     return tf.ensure_shape(tf.concat(groups, axis=1), [None, width])
 
 

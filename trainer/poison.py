@@ -29,15 +29,16 @@ def stalled(sample: Sample, chance: random.Random) -> list[Sample]:
 
 
 def not_numbers(sample: Sample, chance: random.Random) -> list[Sample]:
-    """Number features that are not numbers."""
-    bad: dict[str, Any] = {
-        name: [float("nan")] * len(column) if column and isinstance(column[0], float) else column
+    """Number features that are not numbers, or that the model's 32 bits can't hold."""
+    bad = chance.choice([float("nan"), 1e300])
+    features: dict[str, Any] = {
+        name: [bad] * len(column) if column and isinstance(column[0], float) else column
         for name, column in sample.features.items()
     }
     context: dict[str, Any] = {
-        name: float("nan") if isinstance(value, float) else value for name, value in sample.context.items()
+        name: bad if isinstance(value, float) else value for name, value in sample.context.items()
     }
-    return [msgspec.structs.replace(sample, features=bad, context=context)]
+    return [msgspec.structs.replace(sample, features=features, context=context)]
 
 
 def flooded(sample: Sample, chance: random.Random) -> list[Sample]:

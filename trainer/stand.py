@@ -19,7 +19,8 @@ from feedback.events import Ledger, Progress, Sample
 from feedback.settings import KafkaSettings
 from feedback.topics import DELTAS, SAMPLES
 
-Write = Callable[[Sequence[Sample]], None]
+Write = Callable[[Sequence[Sample]], dict[int, int]]
+"""Writes samples; answers the offset of the last record of each partition."""
 
 
 @contextmanager
@@ -29,11 +30,12 @@ def written(kafka: KafkaSettings) -> Iterator[Write]:
     producer.init_transactions()
     topic = kafka.name(SAMPLES)
 
-    def write(samples: Sequence[Sample]) -> None:
+    def write(samples: Sequence[Sample]) -> dict[int, int]:
         producer.begin_transaction()
         for sample in samples:
             key = sample.request_id.encode()
             producer.send(topic, key=key, value=encode(sample), partition=zlib.crc32(key) % kafka.partitions)
+        last = {}
         for partition in range(kafka.partitions):
             done = Progress(
                 partition=partition,
@@ -43,8 +45,9 @@ def written(kafka: KafkaSettings) -> Iterator[Write]:
                 ledger=Ledger(),
                 sent_time=now_us(),
             )
-            producer.send(topic, value=encode(done), partition=partition)
+            last[partition] = producer.send(topic, value=encode(done), partition=partition)
         producer.commit_transaction()
+        return {partition: each.get().offset for partition, each in last.items()}
 
     try:
         yield write

@@ -178,12 +178,10 @@ class _Try:
         self._losses.append(log_losses(scores, batch.emissions > 0))
 
     def _teach(self, samples: list[Sample], write: Write) -> None:
-        """Write samples and turn until they are learned, or refused."""
-        trainer = self._trainer
-        write(samples)
-        wanted = trainer.loop.examples + sum(len(sample.emissions) for sample in samples)
+        """Write samples and turn until they are learned, or refused. Some may not be readable."""
+        trainer, end = self._trainer, write(samples)[0]
         give_up = time.monotonic() + 60.0
-        while not trainer.paused and (trainer.loop.examples < wanted or trainer.loop.learned):
+        while not trainer.paused and (trainer.steps.offsets.get(0, 0) <= end or trainer.loop.learned):
             if time.monotonic() > give_up:
                 raise UnavailableError(f"the trainer stands still: {trainer.where()}")
             step = trainer.loop.learner.step

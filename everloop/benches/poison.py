@@ -25,7 +25,7 @@ SEEDS_PER_RUN = 7
 
 def run(options: Options) -> Report:
     """Try the gate on a log. Raises UsageError without one."""
-    from trainer.collector import calm
+    from trainer.interpreter import prepare
     from trainer.learner import Learner
     from trainer.trial import Plan, summed, trials
 
@@ -38,7 +38,7 @@ def run(options: Options) -> Report:
         tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder,
         KafkaNode(Path(folder), settings=KafkaNodeSettings(heap_mib=512)) as node,
     ):
-        calm()
+        prepare()
         found = trials(
             samples(log),
             bootstrap=node.bootstrap,

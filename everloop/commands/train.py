@@ -39,12 +39,12 @@ def train(
     from everloop.logs.catalogue import find
     from everloop.logs.samples import samples
     from trainer.bootstrap import train_from
-    from trainer.collector import calm
+    from trainer.interpreter import prepare
 
     found = find(log, mapping)
     session = _session(data, config, found.mapping, write=write)
     settings = session.loaded.config
-    calm()
+    prepare()
     result = train_from(
         samples(found, limit=limit),
         features=settings.features,
