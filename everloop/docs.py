@@ -1,4 +1,4 @@
-"""The pages of docs/ that are made from the code: what makes each, so that a test can say when one is stale."""
+"""The pages that are made from the code: what makes each, so that a test can say when one is stale."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from everloop.config.ranges import describe
 from feedback import asyncapi
 from feedback.docstrings import field_docs
 from feedback.settings import Secret
+from k8s.monitoring import dashboard
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +44,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration,
     "docs/asyncapi.yaml": asyncapi.text,
     "docs/results.md": results.page,
+    "k8s/monitoring/dashboard/everloop.json": dashboard.text,
 }
 """Every page that is made from the code, and by what."""
 

@@ -72,6 +72,17 @@ class Engine(ConsumerRebalanceListener):
         """The ledger of each partition that this worker has."""
         return {number: part.join.ledger for number, part in sorted(self.parts.items()) if part.join is not None}
 
+    def lags(self) -> dict[tuple[int, str], int]:
+        """Records that are not joined yet, by partition and topic (without the namespace); of those that have been read from."""
+        ready = [part for _, part in sorted(self.parts.items()) if part.ready and part.join is not None]
+        assigned = self._consumer.assignment() if self._consumer is not None else ()
+        return {
+            (part.number, name): max(0, self._lag(partition))
+            for part in ready
+            for name, partition in zip((PREDICTIONS, OUTCOMES), part.inputs, strict=True)
+            if partition in assigned
+        }
+
     async def start(self) -> None:
         """Wait for the broker and the topics, and join the group."""
         await self._until_topics_exist()

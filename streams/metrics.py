@@ -76,6 +76,10 @@ class _Ledgers(Collector):
                 watermarks.add_metric([str(number)], part.join.watermark / SECOND)
         yield slates
         yield watermarks
+        lag = GaugeMetricFamily("everloop_join_lag_records", "Records not joined yet", labels=["partition", "topic"])
+        for (number, topic), records in self._engine.lags().items():
+            lag.add_metric([str(number), topic], records)
+        yield lag
 
 
 def ledger_json(engine: Engine) -> bytes:
@@ -102,8 +106,8 @@ def _with_residuals(ledger: Ledger) -> dict[str, int]:
     return columns | {"residual": ledger.residual, "sample_residual": ledger.sample_residual}
 
 
-async def serve(engine: Engine, port: int) -> tuple[int, web.AppRunner]:
-    """Serve /metrics, /ledger and /health on the loopback interface; answers the port and what to clean up."""
+async def serve(engine: Engine, port: int, host: str = "127.0.0.1") -> tuple[int, web.AppRunner]:
+    """Serve /metrics, /ledger and /health; answers the port and what to clean up."""
     metrics = Metrics()
     metrics.registry.register(_Ledgers(engine))
     engine.tell = metrics.round
@@ -124,5 +128,5 @@ async def serve(engine: Engine, port: int) -> tuple[int, web.AppRunner]:
     )
     runner = web.AppRunner(site, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, host, port).start()
     return int(runner.addresses[0][1]), runner

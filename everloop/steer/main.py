@@ -10,6 +10,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
 from everloop.steer.settings import SteerSettings
 from everloop.steer.watch import Watcher
 from feedback.settings import KafkaSettings
@@ -26,7 +28,7 @@ def run(
     watcher = Watcher(kafka, settings, model=model)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watcher.stop())
-    http = _serve(watcher, http_host, http_port)
+    http = serve(watcher, http_host, http_port)
     print(json.dumps({"event": "ready", "part": "steer", "http_port": http.server_port}), flush=True)
     try:
         watcher.run()
@@ -36,13 +38,21 @@ def run(
     return 0
 
 
-def _serve(watcher: Watcher, host: str, port: int) -> ThreadingHTTPServer:
+def serve(watcher: Watcher, host: str, port: int) -> ThreadingHTTPServer:
+    """Answer /metrics, /status, /healthz and /ready in a thread of its own."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             known = self.path in ("/status", "/healthz", "/ready")
-            body = json.dumps(watcher.status if known else {"error": "/status, /healthz or /ready"}).encode()
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", "application/json")
+            if self.path == "/metrics":
+                self._answer(200, generate_latest(watcher.metrics.registry), CONTENT_TYPE_LATEST)
+                return
+            found = watcher.status if known else {"error": "/metrics, /status, /healthz or /ready"}
+            self._answer(200 if known else 404, json.dumps(found).encode(), "application/json")
+
+        def _answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -18,6 +18,7 @@ from everloop.steer import control as steer
 from everloop.steer import orders, topics
 from everloop.steer.canary import Arm, Sequence, Users, Verdict, judge
 from everloop.steer.guard import Guard
+from everloop.steer.metrics import Metrics
 from everloop.steer.settings import SteerSettings
 from feedback.clock import SECOND, now_us
 from feedback.codec import decode_input, decode_output
@@ -84,6 +85,7 @@ class Watcher:
         self._control = Control(model=model)
         self._stopped = threading.Event()
         self.status: dict[str, Any] = {"leading": False}
+        self.metrics = Metrics()
 
     def stop(self) -> None:
         """End `run`."""
@@ -112,6 +114,7 @@ class Watcher:
                 while not self._stopped.is_set():
                     leader.poll(timeout_ms=100)
                     self.status["leading"] = bool(leader.assignment())
+                    self.metrics.leading.set(bool(leader.assignment()))
                     self.take(reader.poll(timeout_ms=200))
                     if leader.assignment():
                         self.act(now_us())
@@ -183,6 +186,7 @@ class Watcher:
             self._guard.moved(0, now_us())
             return
         log.error("rolled back to version %s: %s", written.version, reason)
+        self.metrics.rollbacks.inc()
         self._control = written
         self._guard.moved(0, now_us())
         steer.tell_of(self._kafka, self._model, written.version, "rolled_back", by="watcher", reason=reason)
@@ -197,6 +201,7 @@ class Watcher:
         log.warning("canary %s: %s: %s", version, verdict.action, verdict.reason)
         self._ordered(written)
         event: Any = "promoted" if promote else "dropped"
+        self.metrics.trials.labels(event).inc()
         steer.tell_of(self._kafka, self._model, version, event, by="watcher", reason=verdict.reason)
 
 

@@ -137,7 +137,10 @@ class Gateway:
     def status(self) -> Status:
         """The gateway and what it sees of the loop; brings the gauges up to date too."""
         last, metrics, spool = self.recommender.last, self.metrics, self.spool
+        waiting_s = self.sender.waiting_s(self._loop.time())
         metrics.waiting.set(spool.waiting)
+        metrics.waiting_s.set(waiting_s)
+        metrics.room.set(self._settings.spool.max_bytes)
         metrics.sent.set(self.sender.sent)
         metrics.version.set(last.version)
         metrics.sequence.set(last.sequence)
@@ -155,7 +158,7 @@ class Gateway:
                 "waiting_bytes": spool.waiting,
                 "max_bytes": self._settings.spool.max_bytes,
                 "full": float(spool.full),
-                "waiting_s": self.sender.waiting_s(self._loop.time()),
+                "waiting_s": waiting_s,
                 "sent": self.sender.sent,
                 "unlogged": last.unlogged,
             },

@@ -24,6 +24,9 @@ class Metrics:
         self.requests = Counter(
             "everloop_http_requests", "Requests by route and status", ["route", "status"], registry=registry
         )
+        self.in_flight = Gauge(
+            "everloop_http_requests_in_flight", "Requests that are being answered", registry=registry
+        )
         self.answered = Counter("everloop_recommendations", "Slates answered", registry=registry)
         self.fallbacks = Counter(
             "everloop_fallbacks", "Slates answered without the model", ["reason"], registry=registry
@@ -49,6 +52,10 @@ class Metrics:
         self.version = Gauge("everloop_model_version", "Version of the last answer", registry=registry)
         self.sequence = Gauge("everloop_model_sequence", "Sequence of the last answer", registry=registry)
         self.waiting = Gauge("everloop_spool_waiting_bytes", "Bytes that Kafka has not confirmed", registry=registry)
+        self.room = Gauge("everloop_spool_max_bytes", "Bytes that may wait for Kafka", registry=registry)
+        self.waiting_s = Gauge(
+            "everloop_spool_waiting_seconds", "How long the oldest record has waited for Kafka", registry=registry
+        )
         self.sent = Gauge(
             "everloop_spool_sent_records", "Records that Kafka has confirmed since the start", registry=registry
         )

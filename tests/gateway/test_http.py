@@ -182,6 +182,10 @@ def test_with_a_full_spool_slates_are_answered_unlogged_and_outcomes_refused() -
         assert "retry-after" in answer.headers
         assert (await house.http.get("/v1/health/ready")).status_code == 503
         assert (await house.http.get("/v1/status")).json()["spool"]["unlogged"] >= 1
+        metrics = (await house.http.get("/metrics")).text
+        assert "everloop_spool_max_bytes 3000.0" in metrics
+        assert "everloop_unlogged_total" in metrics
+        assert "everloop_spool_waiting_seconds" in metrics
 
     at_home(visit, GatewaySettings(spool=SpoolSettings(max_bytes=3000, segment_bytes=1000)))
 

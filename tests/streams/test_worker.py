@@ -116,6 +116,8 @@ def test_a_worker_joins_settles_refuses_and_counts(loop: Loop, redis_url: str) -
     partition = partition_of("r1", 2)
     assert f'everloop_join_residual{{of="impressions",partition="{partition}"}} 0.0' in page
     assert "everloop_join_transaction_seconds_count" in page
+    for topic in (PREDICTIONS, OUTCOMES):
+        assert f'everloop_join_lag_records{{partition="{partition}",topic="{topic}"}} 0.0' in page
     # Dead letters: shown with their reasons; the orphan is fed again once its prediction is there.
     letters = list_(loop.kafka)
     assert {each.letter.reason for each in letters} == {"item_not_on_slate", "orphan"}

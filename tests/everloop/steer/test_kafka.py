@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,18 @@ def watching(topics: KafkaSettings, **settings: Any) -> Any:
     return watcher, thread
 
 
+def page(watcher: Any, path: str) -> str:
+    from everloop.steer.main import serve
+
+    http = serve(watcher, "127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http.server_port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
 def eventually(probe: Any, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not probe():
@@ -123,6 +137,9 @@ def test_a_version_under_which_requests_fail_is_rolled_back_by_itself(topics: Ka
         for number in range(20):
             loop.answer(f"bad{number}", fallback="model_error")
         eventually(lambda: control(topics, "news").paused)
+        eventually(lambda: "everloop_steer_rollbacks_total 1.0" in page(watcher, "/metrics"))
+        assert "everloop_steer_leading 1.0" in page(watcher, "/metrics")
+        assert json.loads(page(watcher, "/status"))["leading"] is True
     finally:
         watcher.stop()
         thread.join()
