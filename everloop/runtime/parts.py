@@ -61,6 +61,8 @@ class Part:
     """A step rather than a server: ready when it has exited with status 0."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """The ports it listens on, by what they are for."""
+    nice: int = 0
+    """How far it stands back for others where they share a processor, 0 to 19."""
     ready_timeout_s: float = 120.0
     """How long it may take to become ready, seconds."""
     stop_timeout_s: float = 20.0

@@ -107,7 +107,9 @@ class Runner:
             return self._give_up(str(error))
         except EverloopError as error:
             return str(error)
-        process = spawn(command, env=self.part.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = spawn(
+            command, env=self.part.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, nice=self.part.nice
+        )
         assert process.stdout is not None
         self.pid = process.pid
         copying = self._journal.follow(process.stdout)

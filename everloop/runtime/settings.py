@@ -52,6 +52,8 @@ class RuntimeSettings:
     """The Kafka node."""
     redis: RedisNodeSettings = RedisNodeSettings()
     """The Redis server."""
+    readers_first: bool = True
+    """Whether learning (trainer, join, steering) stands back for answering where they share processors. Default on."""
     backoff_first_s: Positive = 0.25
     """Pause before a part that died is started again the first time. Default 0.25 s; it doubles."""
     backoff_most_s: Positive = 15.0

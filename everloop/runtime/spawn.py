@@ -81,15 +81,16 @@ def spawn(
     cwd: Path | None = None,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
+    nice: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, under this process's warden.
 
-    `env` is added to this process's environment. A program that can't be executed exits with status 1 and says why on
-    its standard error.
+    `env` is added to this process's environment; `nice` (0 to 19) says how far it stands back for others. A program that
+    can't be executed exits with status 1 and says why on its standard error.
     """
     descriptor = _warden.descriptor()
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_HERE / "launch.py"), str(descriptor), *argv],
+        [sys.executable, "-I", "-S", str(_HERE / "launch.py"), str(descriptor), str(nice), *argv],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,

@@ -99,6 +99,21 @@ def test_a_held_part_stays_away_until_it_is_released(tmp_path: Path) -> None:
         assert watched.pid("sleeper") != first
 
 
+def test_a_part_that_stands_back_has_its_niceness_and_its_children_too(tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import os; print(os.nice(0), flush=True)'])\n"
+        + SLEEPER
+    )
+    back, front = Part(name="back", argv=python(code), nice=7), Part(name="front", argv=python(SLEEPER))
+    with supervised(tmp_path, back, front) as watched:
+        watched.supervisor.wait_ready(timeout_s=60)
+        log = watched.folders.logs / "back.log"
+        eventually(lambda: log.exists() and "here" in log.read_text())
+        assert json.loads(log.read_text().splitlines()[0])["message"] == "7"
+        niceness = {name: os.getpriority(os.PRIO_PROCESS, watched.pid(name)) for name in ("back", "front")}
+        assert niceness == {"back": 7, "front": os.nice(0)}
+
+
 def test_a_part_starts_only_when_what_it_needs_is_ready(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     first = Part(name="first", argv=python(SLEEPER), ready=flag.exists)
