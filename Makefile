@@ -44,10 +44,10 @@ format: install  ## rewrite the sources as `check` wants them
 	$(BIN)/ruff format .
 
 test: install  ## the whole suite, against real parts
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not k8s" $(ARGS)
 
-test-k8s: install  ## what needs a Kubernetes API server
-	$(PYTEST) tests/k8s $(ARGS)
+test-k8s: install  ## what needs a Kubernetes API server or promtool, which Go compiles once (ten minutes)
+	$(PYTEST) -m k8s $(ARGS)
 
 bench: install  ## measure; all benches, or ARGS="NAME --json"
 	$(BIN)/everloop bench $(ARGS)

@@ -34,6 +34,7 @@ def streams(session: Session) -> int:
         settings=config.streams,
         data=session.folders.root,
         worker=config.addresses.replica or socket.gethostname(),
+        http_host=config.addresses.host,
         http_port=config.addresses.streams_port,
     )
 

@@ -44,9 +44,9 @@ Verdict = Literal["ours", "free", "theirs"]
 class Terms:
     """How a Lease is held."""
 
-    lease_s: float = 6.0
+    lease_s: float = 4.0
     """A holder that has not renewed for so long has lost it."""
-    renew_s: float = 1.5
+    renew_s: float = 1.0
     """Between two looks, and two renewals."""
     call_s: float = 2.0
     """One call to the API server."""

@@ -52,7 +52,14 @@ class Process(faust.Worker):
 
 
 def application(
-    *, kafka: KafkaSettings, redis: RedisSettings, settings: StreamsSettings, data: Path, worker: str, http_port: int
+    *,
+    kafka: KafkaSettings,
+    redis: RedisSettings,
+    settings: StreamsSettings,
+    data: Path,
+    worker: str,
+    http_port: int,
+    http_host: str = "127.0.0.1",
 ) -> App:
     """Return the Faust app with its services; nothing is started."""
     folder = data / "join"
@@ -79,7 +86,7 @@ def application(
         """The join."""
 
         async def on_start(self) -> None:
-            self.port, self._web = await serve(engine, http_port)
+            self.port, self._web = await serve(engine, http_port, http_host)
             self.add_future(_guard(self._main()))
             self.add_future(self._say_ready())
 
@@ -142,6 +149,7 @@ def run(
     data: Path,
     worker: str,
     http_port: int = 0,
+    http_host: str = "127.0.0.1",
 ) -> int:
     """Run a worker until SIGTERM or SIGINT; `worker` is its stable name. Returns the exit status.
 
@@ -154,7 +162,15 @@ def run(
     gc.set_threshold(20_000, 20, 50)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = application(kafka=kafka, redis=redis, settings=settings, data=data, worker=worker, http_port=http_port)
+    app = application(
+        kafka=kafka,
+        redis=redis,
+        settings=settings,
+        data=data,
+        worker=worker,
+        http_port=http_port,
+        http_host=http_host,
+    )
     process = Process(app, loop=loop, quiet=True, redirect_stdouts=False)
     process.spinner = None
     try:

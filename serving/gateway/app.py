@@ -61,6 +61,8 @@ class App:
     ) -> None:
         self._settings, self._access, self._metrics, self._status = settings, access, metrics, status
         self._recommender, self._collector, self._disk = recommender, collector, disk
+        self._in_flight = 0
+        metrics.in_flight.set_function(lambda: self._in_flight)
         self._hot: dict[str, Handler] = {"/v1/recommend": self._recommend, "/v1/outcomes": self._outcomes}
         self._counted = {
             (route, status): metrics.requests.labels(route, str(status))
@@ -74,10 +76,13 @@ class App:
         if handler is None:
             await self._rest(scope, receive, send)  # type: ignore[arg-type]
             return
+        self._in_flight += 1
         try:
             status = await self._guarded(handler, scope, receive, send)
         except DisconnectedError:
             status = 499
+        finally:
+            self._in_flight -= 1
         counter = self._counted.get((scope["path"], status)) or self._metrics.requests.labels(
             scope["path"], str(status)
         )

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pathlib import Path
+
 import pytest
 
 from tests.k8s.controlplane.cluster import Cluster
 from tests.k8s.kit import House, define
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder: it needs what Go compiles."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.k8s)
 
 
 @pytest.fixture(scope="session")
