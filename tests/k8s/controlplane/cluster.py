@@ -23,7 +23,7 @@ from kubernetes.client.exceptions import ApiException
 
 from everloop.runtime.ports import LOOPBACK, free_ports
 from everloop.runtime.spawn import spawn, stop
-from tests.k8s.controlplane import build
+from tests.k8s.controlplane.build import CONTROLPLANE
 
 STAGES = Path(__file__).with_name("stages.yaml")
 _START_S = 90.0
@@ -52,7 +52,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="controlplane-"))
-        self.binary = build.binary()
+        self.binary = CONTROLPLANE.binary()
         self._etcd, self._peer, self._api, self._kubelet = free_ports(4)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens = {name: secrets.token_hex(16) for name in _USERS}
