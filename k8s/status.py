@@ -18,7 +18,7 @@ from k8s.ready import is_ready, standing
 from k8s.rollout import events_of, history, pods_by_part, why_not
 
 _ASK_S = 3.0
-_FOLLOWER, _TRAINER, _LEAD = 9103, 9102, 9105
+_FOLLOWER, _TRAINER = 9103, 9102
 
 
 class Copy(Struct, frozen=True, kw_only=True):
@@ -105,7 +105,8 @@ def _trained(kube: Kube, pod: Object) -> Copy | None:
 
 def ask(kube: Kube, pod: Object, port: int, path: str) -> str | None:
     """Get a page from a pod, through the API server as `kubectl port-forward` does; None: it does not answer."""
-    core, name = client.CoreV1Api(kube.api), pod["metadata"]["name"]
+    # A client of its own: a tunnel changes how the one it is made with makes calls.
+    core, name = client.CoreV1Api(client.ApiClient(kube.api.configuration)), pod["metadata"]["name"]
     try:
         tunnel = portforward(
             core.connect_get_namespaced_pod_portforward, name, pod["metadata"]["namespace"], ports=str(port)

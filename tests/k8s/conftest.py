@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from everloop.runtime.ports import free_port
 from tests.k8s.controlplane.cluster import Cluster
 from tests.k8s.kit import House, define
 
@@ -20,8 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The session's control plane: two nodes, a third with GPUs that only who tolerates them gets, and Strimzi's kinds."""
-    with Cluster() as running:
+    """The session's control plane: two nodes, a third with GPUs that only who tolerates them gets, and Strimzi's kinds. Port 9103
+    of every pod, a follower's, leads to a port of this machine."""
+    with Cluster(forwards={9103: free_port()}) as running:
         for name in ("node-0", "node-1"):
             running.add_node(name)
         running.add_node("gpu-0", gpus=2, taint="nvidia.com/gpu")
