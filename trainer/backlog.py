@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,22 @@ from trainer.validate import Validation
 
 Rows = list[tuple[str, str, list[float]]]
 
-VALUES = 1_000_000
-BACKLOG = 15_000
-"""Slates that wait."""
-WARM = 60_000
-"""Examples learned before the clock starts."""
-RATE = 50
-"""Slates a second while the trainer is killed."""
-AFTER_S = 15.0
-"""How long the trainer runs before the kill: half the interval of its checkpoints, so the mean of what is to be taken again."""
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    values: int = 1_000_000
+    """Values that have a row before the clock starts."""
+    slates: int = 15_000
+    """Slates that wait."""
+    warm: int = 60_000
+    """Examples learned before the clock starts."""
+    rate: float = 50.0
+    """Slates a second while the trainer is killed."""
+    after_s: float = 15.0
+    """How long the trainer runs before the kill: half the interval of its checkpoints, so the mean of what is to be taken again."""
+
 
 SETTINGS = TrainerSettings(
     model=ModelSettings(slots=SlotSettings(capacity=1 << 20)),
@@ -56,22 +64,22 @@ SETTINGS = TrainerSettings(
 )
 
 
-def run(bootstrap: str, runs: int, say: Callable[[str], None] = lambda _: None) -> Rows:
+def run(bootstrap: str, runs: int, *, size: Size = Size(), say: Callable[[str], None] = lambda _: None) -> Rows:
     """`kafka_samples_per_s` and `recovery_s`, with every run's value."""
     with tempfile.TemporaryDirectory(prefix="everloop-backlog-") as folder:
         first = Path(folder) / "first"
-        say(f"a model with {VALUES:,} rows")
-        _begin(first)
+        say(f"a model with {size.values:,} rows")
+        _begin(first, size)
         rates, recovered = [], []
         for number in range(runs):
             say(f"backlog, run {number + 1}")
             data = Path(folder) / str(number)
             shutil.copytree(first, data)
-            rates.append(_rate(_topics(bootstrap), data, number))
+            rates.append(_rate(_topics(bootstrap), data, number, size))
             shutil.rmtree(data)
             say(f"kill, run {number + 1}")
             shutil.copytree(first, data)
-            recovered.append(_recovery(_topics(bootstrap), data, number))
+            recovered.append(_recovery(_topics(bootstrap), data, number, size))
             shutil.rmtree(data)
     return [("kafka_samples_per_s", "1/s", rates), ("recovery_s", "s", recovered)]
 
@@ -82,14 +90,14 @@ def _topics(bootstrap: str) -> KafkaSettings:
     return kafka
 
 
-def _begin(data: Path) -> None:
+def _begin(data: Path, size: Size) -> None:
     """A checkpoint and a version of a model that has a row for every value."""
     spec = bench.spec()
     line = line_of(spec, SETTINGS.model)
     places = Places(data, SETTINGS.model.name, line)
     loop = Loop(
         spec,
-        bench.filled(VALUES, SETTINGS.model, line=line),
+        bench.filled(size.values, SETTINGS.model, line=line),
         Validation(SETTINGS.validation, None),
         Gate(SETTINGS.gate),
         line=line,
@@ -100,19 +108,19 @@ def _begin(data: Path) -> None:
     loop.learner.close()
 
 
-def _rate(kafka: KafkaSettings, data: Path, seed: int) -> float:
+def _rate(kafka: KafkaSettings, data: Path, seed: int, size: Size) -> float:
     """Examples a second from the topic to updated weights that have left as deltas, validation and metrics included."""
     with written(kafka) as write:
-        made = bench.samples(np.random.default_rng(seed), BACKLOG, VALUES // bench.FEATURES)
-        for at in range(0, BACKLOG, 500):
+        made = bench.samples(np.random.default_rng(seed), size.slates, size.values // bench.FEATURES)
+        for at in range(0, size.slates, 500):
             write(made[at : at + 500])
     trainer = Trainer(kafka=kafka, features=bench.spec().features, settings=SETTINGS, data=data, make=Learner)
     trainer.start()
     prepare()
     try:
-        _turn(trainer, WARM)
+        _turn(trainer, size.warm)
         begun, before = time.perf_counter(), trainer.loop.examples
-        _turn(trainer, BACKLOG * bench.SLATE)
+        _turn(trainer, size.slates * bench.SLATE)
         trainer.cut()
         trainer.deltas.flush()
         return (trainer.loop.examples - before) / (time.perf_counter() - begun)
@@ -129,13 +137,13 @@ def _turn(trainer: Trainer, examples: int) -> None:
         trainer.turn()
 
 
-def _recovery(kafka: KafkaSettings, data: Path, seed: int) -> float:
+def _recovery(kafka: KafkaSettings, data: Path, seed: int, size: Size) -> float:
     """From the start of a new process after a SIGKILL until it has published what the killed one had not."""
-    with written(kafka) as write, read_at(RATE, write, _endless(seed)), Deltas(kafka) as deltas:
+    with written(kafka) as write, read_at(size.rate, write, _endless(seed, size)), Deltas(kafka) as deltas:
         process = _process(kafka, data)
         try:
             deltas.wait_for(1)
-            deltas.follow(AFTER_S)
+            deltas.follow(size.after_s)
             process.kill()
             process.wait()
             reached = deltas.newest()
@@ -148,10 +156,10 @@ def _recovery(kafka: KafkaSettings, data: Path, seed: int) -> float:
             process.wait()
 
 
-def _endless(seed: int) -> Iterator[Sample]:
+def _endless(seed: int, size: Size) -> Iterator[Sample]:
     random = np.random.default_rng(seed)
     while True:
-        yield from bench.samples(random, 500, VALUES // bench.FEATURES)
+        yield from bench.samples(random, 500, size.values // bench.FEATURES)
 
 
 def _process(kafka: KafkaSettings, data: Path) -> subprocess.Popen[bytes]:

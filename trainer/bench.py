@@ -25,7 +25,7 @@ Rows = list[tuple[str, str, list[float]]]
 
 SLATE = 20
 STEP = 2_048
-QUALITY_STEP = 1_000
+QUALITY_STEP = 500
 HISTORY = 6
 EXAMPLES = 150_000
 """Examples in a measurement."""

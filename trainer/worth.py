@@ -102,14 +102,20 @@ def _passed(
     samples: Iterable[Sample], features: tuple[Feature, ...], settings: TrainerSettings, intervals: tuple[float, ...]
 ) -> Passed:
     lesson = Lesson(features, settings)
-    served: dict[float, list[Array]] = {each: [] for each in intervals}
-    _learn(lesson, takes(samples, settings.steps.examples), intervals, served)
+    served = asked(lesson, takes(samples, settings.steps.examples), intervals)
     learner = lesson.loop.learner
     assert isinstance(learner, Learner)
     owned = sum(table.slots.owned for table in learner.tables)
-    found = Passed(lesson.rows(), {each: np.concatenate(scores) for each, scores in served.items()}, owned)
+    found = Passed(lesson.rows(), served, owned)
     lesson.close()
     return found
+
+
+def asked(lesson: Lesson, steps: Iterable[Take], intervals: tuple[float, ...]) -> dict[float, Array]:
+    """Learn the steps; by publishing interval (s, the longest first) the scores that each row would have been served."""
+    served: dict[float, list[Array]] = {each: [] for each in intervals}
+    _learn(lesson, steps, intervals, served)
+    return {each: np.concatenate(scores) for each, scores in served.items()}
 
 
 def _learn(
