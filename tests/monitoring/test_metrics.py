@@ -124,7 +124,7 @@ def test_the_trainer_exports_what_is_asked_of_it(world: Any) -> None:
     trainer = world.trainer()
     world.join.write(list(slates(80)))
     turn_until(trainer, caught_up(trainer))
-    trainer.publish_version()
+    trainer.release_version()
     refuse(trainer, Alarm("log_loss_cusum", 9.0, 5.0, 1))
     trainer.shown = trainer.status()
     server = StatusServer(trainer.show.registry, lambda: trainer.shown, port=0, host="127.0.0.1")
