@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+Rows = NDArray[np.int32] | NDArray[np.int64]
 """Weights of each example, [n, fields]: the hashed buckets of its features."""
 
 Floats = NDArray[np.float32]

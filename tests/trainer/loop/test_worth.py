@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_what_admission_saves_is_the_share_of_keys_that_never_got_a_row() -> Non
     assert found["rows_saved"] == pytest.approx(sum(count < 3 for count in pairs.values()) / every)
     assert found["admission_auc_of_all_keys"] - found["admission_auc"] <= found["admission_auc_lost"]
     aucs = [found[f"auc_published_every_{each:g}_s"] for each in INTERVALS_S] + [found["auc_published_every_step"]]
-    assert found["publishing_auc_fall"] == max(a - b for a, b in zip(aucs, aucs[1:], strict=False))
+    assert found["publishing_auc_fall"] == max(a - b for a, b in pairwise(aucs))
 
 
 def test_settings_that_give_every_key_a_row_are_refused() -> None:
