@@ -64,6 +64,7 @@ class Follower:
         self._left: dict[int, float] = {}
         self._since: dict[int, float] = {}
         self._missing: float | None = None
+        self._away = False
         self._labels: dict[str, int] = {}
         self._sent: Configure | None = None
         self._feeders: dict[int, Feeder] = {}
@@ -87,10 +88,15 @@ class Follower:
     def ready(self) -> bool:
         """Whether readers can be answered as fresh as can be: something is live, and has what the log has for it.
 
-        A swap on the way or a gap doesn't change that: to take the replica away from readers would help nobody.
+        A swap on the way or a gap doesn't change that: to take the replica away from readers would help nobody. A server that does not
+        answer does, and one that can't be given what the log has.
         """
-        loaded = self._view.loaded.get(self._labels.get(LIVE, 0))
-        return loaded is not None and loaded.state is State.AVAILABLE and (loaded.caught_up or bool(loaded.stuck))
+        live = self._labels.get(LIVE, 0)
+        loaded = self._view.loaded.get(live)
+        if loaded is None or loaded.state is not State.AVAILABLE or self._away:
+            return False
+        now = self._with_progress(live, loaded)
+        return now.caught_up or bool(now.stuck)
 
     def status(self) -> dict[str, Any]:
         """All of it, for /status."""
@@ -182,7 +188,12 @@ class Follower:
 
     def _look(self) -> None:
         now = time.monotonic()
-        status = self._server.status()
+        try:
+            status = self._server.status()
+        except UnavailableError:
+            self._away = True
+            raise
+        self._away = False
         self._notice_restart(status, now)
         if self._sent is None:
             asked = {label: self._server.labelled(label) for label in (LIVE, CANARY)}
