@@ -97,13 +97,15 @@ class Mixture:
         """Draw a slate of at most `count` candidates. The same seed, candidates and policy give the same slate."""
         random = Random(seed)
         count = min(count, len(candidates))
-        share = self.share
-        explore = share > 0 and random.random() < share
+        explore = self.share > 0 and random.random() < self.share
         slate = (self._uniform if explore else self.base).draw(candidates, count, random)
+        return Decision(slate, self.prefixes(candidates, slate), self.name)
+
+    def prefixes(self, candidates: Candidates, slate: Sequence[int]) -> list[float]:
+        """The natural log of the probability of each prefix of any slate, whoever drew it; IMPOSSIBLE where neither shows it."""
+        share = self.share
         base = self.base.prefixes(candidates, slate) if share < 1 else [IMPOSSIBLE] * len(slate)
-        if share:
-            base = _mixed(share, self._uniform.prefixes(candidates, slate), base)
-        return Decision(slate, base, self.name)
+        return _mixed(share, self._uniform.prefixes(candidates, slate), base) if share else base
 
 
 def _mixed(share: float, ones: Sequence[float], others: Sequence[float]) -> list[float]:
