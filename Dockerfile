@@ -1,10 +1,13 @@
-# One image per part, each with what that part runs and no more:
+# One image for every part, in two targets:
+#   docker build --target cpu -t everloop:cpu .
+#   docker build --target gpu -t everloop:gpu .        the trainer's, with CUDA
+# One part alone, smaller (PART: an extra of pyproject.toml, or several with commas):
 #   docker build --build-arg PART=gateway -t everloop-gateway .
-# PART: gateway, streams, trainer, follower, model-server. The versions are those of requirements.lock.
+# The versions are those of requirements.lock.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
-ARG PART=gateway
+ARG PART=gateway,streams,trainer,follower,k8s
 WORKDIR /src
 COPY pyproject.toml requirements.lock README.md ./
 COPY feedback feedback
@@ -19,16 +22,25 @@ RUN sed -E '/^[[:space:]]*--hash/d; s/[[:space:]]*\\$//' requirements.lock > con
     && python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[${PART}]"
 
-FROM python:${PYTHON}-slim
-ARG PART=gateway
+FROM build AS build-gpu
+RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt "tensorflow[and-cuda]"
+
+FROM python:${PYTHON}-slim AS runtime
 RUN useradd --uid 10001 --create-home everloop && mkdir /data /serving && chown everloop /data /serving
-COPY --from=build /venv /venv
+# Nothing is written beside /data, /serving and /tmp: the root file system may be read-only.
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     TF_CPP_MIN_LOG_LEVEL=2 \
-    EVERLOOP_DATA=/data \
-    PART=${PART}
-USER everloop
+    EVERLOOP_DATA=/data
+USER 10001
 VOLUME /data
 ENTRYPOINT ["python", "-m", "everloop.run"]
 CMD ["topics"]
+
+FROM runtime AS gpu
+COPY --from=build-gpu /venv /venv
+
+# The last one is what a build without --target makes.
+FROM runtime AS cpu
+COPY --from=build /venv /venv

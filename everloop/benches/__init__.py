@@ -38,6 +38,7 @@ BENCHES: Final[dict[str, str]] = {
     "serve": "everloop.benches.serve",
     "freshness": "everloop.benches.freshness",
     "swap": "everloop.benches.swap",
+    "k8s": "everloop.benches.k8s",
     "poison": "everloop.benches.poison",
 }
 """Name of each bench and the module whose `run(options)` measures it."""
