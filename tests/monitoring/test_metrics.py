@@ -125,6 +125,7 @@ def test_the_trainer_exports_what_is_asked_of_it(world: Any) -> None:
     world.join.write(list(slates(80)))
     turn_until(trainer, caught_up(trainer))
     trainer.release_version()
+    trainer.status()  # sets the gauges, as each look does; a refusal goes back to where nothing had settled
     refuse(trainer, Alarm("log_loss_cusum", 9.0, 5.0, 1))
     trainer.shown = trainer.status()
     server = StatusServer(trainer.show.registry, lambda: trainer.shown, port=0, host="127.0.0.1")
@@ -143,8 +144,9 @@ def test_the_follower_exports_what_is_asked_of_it(follow: Start, line: Any, serv
     from tests.follower.stage import eventually, is_live
 
     line.base(1)
-    line.delta()
     follower = follow()
+    eventually(lambda: is_live(follower, 1, 0))
+    line.delta()
     eventually(lambda: is_live(follower, 1, 1))
     http = serve(follower, host="127.0.0.1", port=0)
     try:
