@@ -12,5 +12,4 @@ Here belongs what happens outside the loop: articles, readers, what they do and 
 6. `reading`   the visits: what readers read by themselves, as a click log
 7. `world`     requests, candidates, click probabilities of any slate, and what comes of it
 8. `arrival`   the order and the times in which word of it arrives
-9. `live`      the same as real clients of a running loop
 """

@@ -137,9 +137,8 @@ def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float 
     slates = np.empty((len(stage), positions), np.int64)
     waiting = Waiting(fields)
     start, end = 0, 0
-    t = float(np.floor(stage.t[0] / refresh.every_s) * refresh.every_s) if len(stage) else 0.0
     while start < len(stage):
-        t = max(t + refresh.every_s, float(np.floor(stage.t[start] / refresh.every_s + 1) * refresh.every_s))
+        t = float(np.floor(stage.t[start] / refresh.every_s + 1) * refresh.every_s)
         end = int(np.searchsorted(stage.t, min(t, _block_end(stage, start, t)), side="left"))
         end = max(end, start + 1)
         part = slice(start, end)
