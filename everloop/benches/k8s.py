@@ -6,14 +6,18 @@ pretend. What a kubelet does (pulling images, starting containers) is not in the
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from everloop.benches import Options
+from everloop.benches.whole import whole
 from everloop.figures import Report, figure, report
+from everloop.runtime.supervise import read
 from feedback.errors import UsageError
 from k8s.errors import RejectedError
 from k8s.render import overlays
@@ -22,29 +26,32 @@ from k8s.rollout import plan
 if TYPE_CHECKING:
     from tests.k8s.kit import House
 
+RATE: Final = 100.0
+"""Requests per second while the parts' processor time and memory are measured."""
+SECONDS: Final = 30.0
+_ROOT: Final = Path(__file__).parents[2]
+_PARTS: Final = ("gateway", "streams", "trainer", "follower", "steer", "model-server", "kafka", "redis")
 _WORK = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
 """What the trainer's pods run here: how long TensorFlow takes to start is `everloop bench train`'s affair."""
 
 
 def run(options: Options) -> Report:
     """Measure, `options.runs` times."""
-    try:
-        import tests.k8s.kit  # noqa: F401 - whether there is a source checkout
-    except ImportError as error:
-        raise UsageError("bench = 'k8s': only in a source checkout, where tests/k8s has the control plane") from error
-    runs = [(_apply(), _failover_s()) for _ in range(options.runs)]
-    return report(
-        "k8s",
-        [
-            figure("apply_s", "s", [seconds for (seconds, _, _), _ in runs]),
-            figure("second_apply_changes", "", [changes for (_, changes, _), _ in runs]),
-            figure("objects_rejected", "", [rejected for (_, _, rejected), _ in runs]),
-            figure("failover_s", "s", [seconds for _, seconds in runs]),
-        ],
-    )
+    if not (_ROOT / "tests" / "k8s" / "kit.py").is_file():
+        raise UsageError("bench = 'k8s': only in a source checkout, where tests/k8s has the control plane")
+    sys.path.append(str(_ROOT))
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(options.runs):
+        for name, value in (_apply() | {"failover_s": _failover_s()} | _footprint()).items():
+            found[name].append(value)
+    return report("k8s", [figure(name, _unit(name), values) for name, values in found.items()])
 
 
-def _apply() -> tuple[float, int, int]:
+def _unit(name: str) -> str:
+    return next((unit for unit in ("s", "MiB", "cores") if name.endswith(f"_{unit.lower()}")), "")
+
+
+def _apply() -> dict[str, float]:
     """Seconds from an empty namespace to everything ready; changes of a second apply; objects refused, of all overlays."""
     from tests.k8s.controlplane.cluster import Cluster
     from tests.k8s.kit import House, define
@@ -58,7 +65,8 @@ def _apply() -> tuple[float, int, int]:
         items = house.live_in()
         took = time.monotonic() - begun
         second = len(plan(house.kube, items)) + _changed(house)
-        return took, second, sum(_rejected(House(cluster), overlay) for overlay in overlays())
+        rejected = sum(_rejected(House(cluster), overlay) for overlay in overlays())
+        return {"apply_s": took, "second_apply_changes": second, "objects_rejected": rejected}
 
 
 def _changed(house: House) -> int:
@@ -106,3 +114,27 @@ def _failover_s() -> float:
 def _holder(house: House) -> str:
     lease = house.kube.get("coordination.k8s.io/v1", "Lease", house.name, "trainer") or {}
     return str(lease.get("spec", {}).get("holderIdentity") or "")
+
+
+def _footprint() -> dict[str, float]:
+    """What each part takes of a machine at RATE requests a second: what the manifests ask for is made of it."""
+    with whole({}) as loop:
+        pids = {name: part["pid"] for name, part in read(loop.session.folders)["parts"].items() if name in _PARTS}
+        before = {name: _processor_s(pid) for name, pid in pids.items()}
+        begun = time.monotonic()
+        loop.readers(rate=RATE, seconds=SECONDS)
+        took = time.monotonic() - begun
+        found = {f"{name}_cores": (_processor_s(pid) - before[name]) / took for name, pid in pids.items()}
+        return found | {f"{name}_peak_mib": _peak_mib(pid) for name, pid in pids.items()}
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mib(pid: int) -> float:
+    """The most memory that a process has held at once."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
