@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def experiment(
-    name: Annotated[str, typer.Argument(help="What to ask: a name of everloop/experiments, e.g. world, freshness.")],
+    name: Annotated[str, typer.Argument(help="What to ask, e.g. world or fit.")],
     seeds: Annotated[int, typer.Option(min=1, help="Worlds of the same kind; a figure is the median over them.")] = 5,
     scale: Annotated[
         float, typer.Option(min=0, help="Readers per second relative to the experiment's own; 1 is what is reported.")
