@@ -21,6 +21,7 @@ MODULES: Final = (
     "rebuild",
     "deadletter",
     "server",
+    "evaluate",
     "bench",
     "experiment",
     "run",

@@ -69,7 +69,7 @@ def evaluate(logged: Logged, policy: PolicySettings, *, left_out: Counter[str] |
     """
     weight = weights(logged.logging, logged.target)
     check_weights(weight)
-    terms, notes = estimates(logged, policy, weight), []
+    terms, notes = estimates(logged, weight), []
     try:
         terms["pseudo_inverse"] = (_ADDITIVE, pseudo_inverse(_pseudo(logged, policy), logged.rewards))
     except UsageError as error:
@@ -98,7 +98,7 @@ def evaluate(logged: Logged, policy: PolicySettings, *, left_out: Counter[str] |
     )
 
 
-def estimates(logged: Logged, policy: PolicySettings, weight: Doubles) -> dict[str, tuple[str, Terms]]:
+def estimates(logged: Logged, weight: Doubles) -> dict[str, tuple[str, Terms]]:
     """Every estimator's answer by its name, with what it assumes. On one slot RIPS is IPS: only the classical names stand then."""
     rewards = logged.rewards
     predicted, expected = scaled(rewards, logged.scores, logged.expected, logged.readers)
