@@ -92,7 +92,7 @@ def test_a_clean_stream_raises_no_alarm(seed: int) -> None:
     assert run(None, seed, count=2400)[0] is None
 
 
-POISONS = [(shuffled, "log_loss_cusum"), (inverted, ""), (stalled, "click_rate_low"), (flooded, "user_share")]
+POISONS = [(shuffled, "log_loss_cusum"), (inverted, ""), (stalled, "click_rate_stalled"), (flooded, "user_share")]
 
 
 @pytest.mark.parametrize("seed", range(2))
