@@ -66,9 +66,10 @@ def test_a_digest_depends_on_the_data_alone_and_escapes_as_go_does() -> None:
 
 
 def test_what_the_server_adds_is_no_difference() -> None:
-    said = {"metadata": {"name": "a", "labels": {"x": "1"}}, "spec": {"list": [{"name": "n", "v": 1}]}}
+    metadata: Object = {"name": "a", "labels": {"x": "1"}}
+    said: Object = {"metadata": metadata, "spec": {"list": [{"name": "n", "v": 1}]}}
     live = {
-        "metadata": said["metadata"] | {"resourceVersion": "7", "managedFields": [{}], "uid": "u"},
+        "metadata": metadata | {"resourceVersion": "7", "managedFields": [{}], "uid": "u"},
         "spec": said["spec"],
         "status": {"ready": 1},
     }
