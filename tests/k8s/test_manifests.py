@@ -6,22 +6,27 @@ import copy
 import tomllib
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from kubernetes.client import ApiException
 
 from everloop.config.addresses import AddressSettings
 from everloop.config.load import load
+from everloop.figures import Report
 from everloop.loop import SERVING_FLAGS
 from everloop.run import PARTS
 from feedback.errors import UsageError
 from feedback.topics import TOPICS
 from k8s.kustomize import build
 from k8s.objects import WORKLOADS, Object, component, containers, key, pod_spec
+from k8s.ready import number
 from k8s.render import CONFIG, FOLDER, Wanted, overlays, render
 from serving.model_server.flags import parse
 from tests.k8s.controlplane.cluster import Cluster
 from tests.k8s.kit import KEYS, House
+
+ROOT = FOLDER.parent
 
 OURS = ("gateway", "streams", "trainer", "model-server", "steer")
 
@@ -203,6 +208,22 @@ def test_only_the_trainer_of_the_gpu_overlay_gets_a_gpu() -> None:
 def test_more_workers_than_partitions_are_refused() -> None:
     with pytest.raises(UsageError, match=r"maxReplicas = 8: at most kafka\.partitions = 4"):
         render(Wanted(overlay="production", config="[kafka]\npartitions = 4\n"))
+
+
+def test_requests_cover_what_each_part_was_measured_to_take() -> None:
+    measured = {
+        each.name: each.value
+        for each in msgspec.json.decode((ROOT / "docs" / "results" / "k8s.json").read_bytes(), type=Report).figures
+    }
+    asked = {
+        container["name"]: container["resources"]
+        for item in workloads("single")
+        for container in item["spec"]["template"]["spec"]["containers"]
+    }
+    for name, resources in asked.items():
+        peak = measured[f"{name}_peak_mib"] * 2**20
+        assert number(resources["requests"]["cpu"]) >= measured[f"{name}_cores"], name
+        assert peak <= number(resources["requests"]["memory"]) <= number(resources["limits"]["memory"]), name
 
 
 def test_images_and_namespace_are_the_users_where_they_say_so() -> None:
