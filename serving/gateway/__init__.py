@@ -15,7 +15,7 @@ never imported. Read in this order:
 9. `segments`   the write-ahead log's files; `spool`: append, read, acknowledge; `disk`: fsync; `sender`: from the spool to Kafka
 10. `recommend` a request's way through all of that; `outcomes`: the events' way
 11. `watch`     control, versions and deltas from Kafka; `freshness`: from an outcome to the answer that knows it
-12. `app`       the routes; `openapi`, `metrics`, `rpc` (the gRPC twin)
+12. `door`      how long a slow client may stay; `app`: the routes; `openapi`, `metrics`, `rpc` (the gRPC twin)
 13. `gateway`   the parts put together; `main`: the process
 14. `bench`     its figures; `load`: the load generator
 """

@@ -10,9 +10,10 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvicorn
 import uvloop
@@ -20,11 +21,14 @@ import uvloop
 from feedback.errors import EverloopError
 from feedback.features import Feature
 from feedback.settings import KafkaSettings, RedisSettings
+from serving.gateway.door import Doorway
 from serving.gateway.gateway import Gateway
 from serving.gateway.logs import configure
 from serving.gateway.settings import GatewaySettings, HttpSettings
 
 _LOG: Final = logging.getLogger("everloop.gateway")
+_OTHER_FILES: Final = 64
+"""Files and connections that are not clients': Kafka, Redis, the model server, the spool."""
 
 
 def run(
@@ -42,7 +46,6 @@ def run(
     Prints one JSON line with the ports when it serves. A port that is taken or a setting that is wrong: status 2.
     """
     configure()
-    _more_files()
     try:
         listening = listen(settings.http, port)
         uvloop.run(_serve(listening, kafka, redis, features, settings, data, model_server))
@@ -103,7 +106,10 @@ def _config(gateway: Gateway, settings: HttpSettings) -> uvicorn.Config:
     return uvicorn.Config(
         gateway.app,
         loop="none",
-        http="httptools",
+        # uvicorn calls it as it would call a class.
+        http=cast(
+            "type[asyncio.Protocol]", Doorway(settings, connections=min(settings.max_connections, _more_files()))
+        ),
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -126,8 +132,9 @@ def _spare_collections() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-def _more_files() -> None:
-    """Allow as many open connections as the system lets this process have: slow clients each hold one."""
+def _more_files() -> int:
+    """Allow as many open connections as the system lets this process have; answer how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, hard - _OTHER_FILES) if hard != resource.RLIM_INFINITY else sys.maxsize

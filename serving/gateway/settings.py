@@ -42,6 +42,15 @@ class HttpSettings:
     """Bytes that a request's body may have. Default 1 MiB."""
     body_timeout_s: Positive = 10.0
     """Time in which a request's body must have come. Default 10 s."""
+    head_timeout_s: Positive = 10.0
+    """Time in which a request's head must have come, from its first byte or from the connection's beginning. Default 10 s."""
+    max_head: Count = 65_536
+    """Bytes that a request's head may have. Default 64 KiB."""
+    write_timeout_s: Positive = 10.0
+    """How long a client may take nothing of an answer that waits for it. Default 10 s."""
+    max_connections: Count = 10_000
+    """Connections at most; at most what the system allows this process, too. Beyond, the one that has waited longest without
+    a whole request makes room. Default 10,000."""
     keep_alive_s: Positive = 60.0
     """How long an idle connection stays open. Default 60 s."""
     backlog: Count = 2048
