@@ -99,14 +99,14 @@ def test_a_rollback_after_a_bad_image_brings_everything_back(house: House) -> No
 
 
 def test_a_quota_that_is_too_small_is_named_with_what_it_lacks(house: House) -> None:
-    spec = {"hard": {"requests.cpu": "3", "requests.memory": "64Gi"}}
+    spec = {"hard": {"requests.cpu": "1", "requests.memory": "64Gi"}}
     house.core.create_namespaced_resource_quota(house.name, {"metadata": {"name": "small"}, "spec": spec})
     until(lambda: house.core.read_namespaced_resource_quota("small", house.name).status.used)
     apply(house.kube, house.rendered(), namespace=house.name, say=house.said.append)
     until(lambda: any("quota small" in part.why for part in status(house.kube, house.name).parts))
     whys = {part.name: part.why for part in status(house.kube, house.name).parts if part.why}
     assert all("quota small is too small: requests.cpu" in why for why in whys.values()), whys
-    assert any(" more (a pod needs " in why and " of 3 are used)" in why for why in whys.values()), whys
+    assert any(" more (a pod needs " in why and " of 1 are used)" in why for why in whys.values()), whys
 
 
 def test_a_trainer_that_finds_no_gpu_says_so(house: House) -> None:
