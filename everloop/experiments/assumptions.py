@@ -3,7 +3,7 @@
 | world | slots add up | nothing below a slot matters to it |
 |---|---|---|
 | `independent` | yes | yes |
-| `tiring` | no: each item like one above it brings less | yes |
+| `serial` | no: an item is clicked only below one of its own kind | yes |
 | `glancing` | yes | no: what stands in a slot is clicked in the slot above |
 """
 
@@ -26,8 +26,6 @@ from serving.gateway.settings import PolicySettings
 CANDIDATES: Final = 6
 SLOTS: Final = 3
 LOOKED_AT: Final = np.array([1.0, 0.8, 0.6])
-TIRED: Final = 0.7
-"""What each like item above takes of a click's probability."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,9 @@ Truth = Callable[[Requests, Integers], Doubles]
 
 
 def requests(count: int, random: np.random.Generator) -> Requests:
-    """Draw requests. Items of the kind that a reader likes attract most, so that the best slate is of one kind."""
+    """Draw requests. Items of the kind that a reader likes attract most, so that the best slate is of one kind; half are of either."""
     shape = (count, CANDIDATES)
-    kinds = random.integers(0, 2, shape)
+    kinds = random.permuted(np.broadcast_to(np.arange(CANDIDATES) % 2, shape), axis=1)
     liked = kinds == random.integers(0, 2, (count, 1))
     logit = random.normal(-1.5, 0.7, shape) + 1.5 * liked
     return Requests(_share(logit), kinds, _share(logit + random.normal(0.0, 0.5, shape)))
@@ -64,11 +62,11 @@ def independent(requests: Requests, slates: Integers) -> Doubles:
     return found
 
 
-def tiring(requests: Requests, slates: Integers) -> Doubles:
-    """The more of the kind was seen above, the less."""
+def serial(requests: Requests, slates: Integers) -> Doubles:
+    """A story is read on, not begun in the middle: below the first slot only what goes on from above is clicked."""
     kind = np.take_along_axis(requests.kinds, slates, axis=1)
-    above = np.tril(kind[:, :, None] == kind[:, None, :], -1).sum(axis=2)
-    found: Doubles = independent(requests, slates) * (1.0 - TIRED) ** above
+    found = independent(requests, slates)
+    found[:, 1:] *= kind[:, 1:] == kind[:, :-1]
     return found
 
 
@@ -78,7 +76,7 @@ def glancing(requests: Requests, slates: Integers) -> Doubles:
     return np.concatenate([own[:, 1:], np.zeros((len(own), 1))], axis=1)
 
 
-WORLDS: Final[dict[str, Truth]] = {"independent": independent, "tiring": tiring, "glancing": glancing}
+WORLDS: Final[dict[str, Truth]] = {"independent": independent, "serial": serial, "glancing": glancing}
 
 
 def value(truth: Truth, requests: Requests, policy: PolicySettings) -> float:

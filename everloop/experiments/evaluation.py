@@ -34,7 +34,7 @@ ASKED: Final = parse("epsilon_greedy(0.05)")
 """The policy in question."""
 RAN: Final = parse("epsilon_greedy(0.3)")
 """The policy that ran in the newsroom."""
-RAN_WIDER: Final = parse("epsilon_greedy(0.5)")
+RAN_WIDER: Final = parse("epsilon_greedy(0.8)")
 """The policy that ran in the small worlds, where slates are short."""
 REQUESTS: Final = 100_000
 """Of one seed."""

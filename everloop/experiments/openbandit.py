@@ -20,7 +20,7 @@ from everloop.evaluation.policies import parse
 from everloop.evaluation.robust import doubly_robust, switch
 from everloop.evaluation.walk import Walk, places
 from everloop.evaluation.weights import weights
-from everloop.experiments.assumptions import LOOKED_AT, SLOTS, requests, tiring
+from everloop.experiments.assumptions import LOOKED_AT, SLOTS, requests, serial
 from everloop.experiments.slates import drawn, told
 from everloop.figures import Peer
 from everloop.peers import environment
@@ -78,11 +78,11 @@ def _sample(path: Path) -> dict[str, Terms]:
 
 
 def _slates(path: Path) -> dict[str, Terms]:
-    """Log slates of the tiring world for the library to read, and estimate with the same reward model: score times examination."""
+    """Log slates of the serial world for the library to read, and estimate with the same reward model: score times examination."""
     random = np.random.default_rng(1)
     them = requests(COUNT, random)
     slates, logs = drawn(RAN, them.scores, SLOTS, random)
-    clicks = random.random(slates.shape) < tiring(them, slates)
+    clicks = random.random(slates.shape) < serial(them, slates)
     logged = told((RAN, ASKED), them.scores, slates, logs, clicks)
     walk, chances = Walk(ASKED, them.scores, places(them.scores)), []
     for shown in slates.T:
