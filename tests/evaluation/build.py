@@ -34,7 +34,7 @@ def log(policy: PolicySettings, count: int, *, slots: int = 2, items: Sequence[s
         decision = mixture.decide(Candidates(items, scores), slots, f"r{k}")
         at = START + k * SECOND
         hidden = [i for i in range(len(items)) if i not in decision.slate]
-        shown = [ItemId(items[i]) for i in decision.slate]
+        shown = [items[i] for i in decision.slate]
         yield Told(
             Prediction(
                 request_id=RequestId(f"r{k}"),
@@ -44,7 +44,7 @@ def log(policy: PolicySettings, count: int, *, slots: int = 2, items: Sequence[s
                 items=shown,
                 scores=[scores[i] for i in decision.slate],
                 propensities=decision.prefixes,
-                unshown=Unshown(items=[ItemId(items[i]) for i in hidden], scores=[scores[i] for i in hidden]),
+                unshown=Unshown(items=[items[i] for i in hidden], scores=[scores[i] for i in hidden]),
                 policy=decision.policy,
             ),
             [click(f"r{k}", item, at + 60 * SECOND) for item in shown if luck.random() < ATTRACTION[item]],
