@@ -14,6 +14,9 @@ from feedback.errors import CorruptError
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "results"
 
+_BARE: Final = ("demo", "experiment", "train --from")
+"""What a report's command begins with where it is no bench."""
+
 _HEAD: Final = """\
 # Results
 
@@ -51,7 +54,7 @@ def _section(path: Path) -> Iterator[str]:
 
 
 def _command(report: Report) -> str:
-    return report.bench if report.bench.split()[0] in ("demo", "experiment") else f"bench {report.bench}"
+    return report.bench if report.bench.startswith(_BARE) else f"bench {report.bench}"
 
 
 def _where(machine: Machine) -> str:

@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from everloop.commands.options import Data, File, Json, print_json, print_table
+from everloop.commands.options import Data, File, Json, print_json
+from everloop.figures import Report, figure, report
 from everloop.session import Session, open_session
+from everloop.tables import print_report
 from feedback.errors import UsageError
 
 if TYPE_CHECKING:
     from everloop.logs.mapping import Mapping
+    from trainer.bootstrap import FromLog
 
 
 def register(app: typer.Typer) -> None:
@@ -53,10 +57,26 @@ def train(
         write=write,
         say=_say,
     )
+    told = _report(found.mapping.name, result)
     if as_json:
-        print_json(result.figures())
+        print_json(msgspec.to_builtins(told))
     else:
-        print_table(["what", "how much"], [[name, str(value)] for name, value in result.figures().items()])
+        print_report(told)
+
+
+def _report(log: str, result: FromLog) -> Report:
+    """The numbers as a report; what has words in it is said beside it."""
+    if result.version:
+        _say_line(f"line {result.line}: wrote version {result.version} and checkpoint {result.checkpoint}")
+    if result.alarms:
+        _say_line(f"the gate would have refused {result.alarms} times, first: {result.first_alarm}")
+    units = {"seconds": "s", "rows_per_s": "1/s"}
+    numbers = {name: value for name, value in result.figures().items() if not isinstance(value, str)}
+    return report(f"train --from {log}", [figure(name, units.get(name, ""), [n]) for name, n in numbers.items()])
+
+
+def _say_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _session(data: Path | None, config: Path | None, mapping: Mapping, *, write: bool) -> Session:
