@@ -1,8 +1,8 @@
 """How fast the learner is, on slates made up for it.
 
 A stream of slates of 20: of the 8 string features 5 have one value per slate, 3 one per item. Slates are decoded samples; what is
-timed is all that follows: columns, fingerprints, look-up, scores, step. Columns and fingerprints of the next step are made while
-TensorFlow takes this one, as the loop does.
+timed is all that follows: columns, fingerprints, look-up, scores, step. Columns and fingerprints of the next step are made by another
+thread while TensorFlow takes this one. (The loop does one behind the other: what it reaches, `trainer.backlog` measures.)
 """
 
 from __future__ import annotations
