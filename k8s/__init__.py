@@ -14,6 +14,7 @@ changes      how two objects differ
 ready        whether an object is what it shall be, and why not
 releases     what was applied, kept in the cluster, so that one can go back
 rollout      apply, and wait
+tunnel       a page of a pod, through the API server
 status       what runs
 lead         one process among many: the trainer's lease
 """

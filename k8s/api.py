@@ -60,6 +60,10 @@ class Kube:
         api.rest_client.pool_manager.connection_pool_kw["retries"] = False
         self._resources: dict[tuple[str, str], Resource] = {}
 
+    def close(self) -> None:
+        """Close the connections."""
+        self.api.rest_client.pool_manager.clear()
+
     # ---- objects
 
     def get(self, api_version: str, kind: str, namespace: str, name: str) -> Object | None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from kubernetes import client
-from kubernetes.stream import portforward
 from msgspec import Struct
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,8 +13,8 @@ from k8s.api import Kube
 from k8s.objects import WORKLOADS, Object, component, pod_spec
 from k8s.ready import is_ready, standing
 from k8s.rollout import events_of, history, pods_by_part, why_not
+from k8s.tunnel import get
 
-_ASK_S = 3.0
 _FOLLOWER, _TRAINER = 9103, 9102
 
 
@@ -83,7 +80,7 @@ def _part(kube: Kube, item: Object, pods: Sequence[Object], events: Iterable[Obj
 
 
 def _served(kube: Kube, pod: Object) -> Copy | None:
-    said, measured = ask(kube, pod, _FOLLOWER, "/status"), ask(kube, pod, _FOLLOWER, "/metrics")
+    said, measured = get(kube, pod, _FOLLOWER, "/status"), get(kube, pod, _FOLLOWER, "/metrics")
     if said is None:
         return None
     found = json.loads(said)
@@ -97,32 +94,10 @@ def _served(kube: Kube, pod: Object) -> Copy | None:
 
 
 def _trained(kube: Kube, pod: Object) -> Copy | None:
-    if not is_ready(pod) or (said := ask(kube, pod, _TRAINER, "/status")) is None:
+    if not is_ready(pod) or (said := get(kube, pod, _TRAINER, "/status")) is None:
         return None
     found = json.loads(said)
     return Copy(pod=pod["metadata"]["name"], version=found.get("version", 0), sequence=found.get("sequence", 0))
-
-
-def ask(kube: Kube, pod: Object, port: int, path: str) -> str | None:
-    """Get a page from a pod, through the API server as `kubectl port-forward` does; None: it does not answer."""
-    # A client of its own: a tunnel changes how the one it is made with makes calls.
-    core, name = client.CoreV1Api(client.ApiClient(kube.api.configuration)), pod["metadata"]["name"]
-    try:
-        tunnel = portforward(
-            core.connect_get_namespaced_pod_portforward, name, pod["metadata"]["namespace"], ports=str(port)
-        )
-        connection = HTTPConnection("127.0.0.1", port, timeout=_ASK_S)
-        connection.sock = tunnel.socket(port)
-        connection.sock.settimeout(_ASK_S)
-        try:
-            connection.request("GET", path, headers={"Connection": "close"})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        finally:
-            connection.close()
-    except (client.ApiException, OSError, HTTPException):
-        return None
-    return text if answer.status == 200 else None
 
 
 def quantile(text: str, name: str, labels: Mapping[str, str], share: float) -> float | None:

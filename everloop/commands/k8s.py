@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +64,8 @@ def diff(
     from k8s.rollout import plan
 
     items = _rendered(overlay, namespace, config, image, tag)
-    changes = plan(_cluster(context), items, force=force)
+    with _cluster(context) as kube:
+        changes = plan(kube, items, force=force)
     if as_json:
         print_json([{"object": str(each.key), "fields": each.fields} for each in changes])
     else:
@@ -87,12 +89,13 @@ def apply(
     from k8s.render import namespace_of
     from k8s.rollout import missing_secrets
 
-    items, kube = _rendered(overlay, namespace, config, image, tag), _cluster(context)
-    if missing := missing_secrets(kube, items, namespace_of(items)):
-        raise UsageError(
-            f"namespace {namespace_of(items)} lacks Secret {', '.join(missing)}: docs/kubernetes.md says how to make it"
-        )
-    _bring(kube, items, force=force, timeout=timeout, no_wait=no_wait)
+    items = _rendered(overlay, namespace, config, image, tag)
+    where = namespace_of(items)
+    with _cluster(context) as kube:
+        if missing := missing_secrets(kube, items, where):
+            named = ", ".join(missing)
+            raise UsageError(f"namespace {where} lacks Secret {named}: docs/kubernetes.md says how to make it")
+        _bring(kube, items, force=force, timeout=timeout, no_wait=no_wait)
 
 
 def status(namespace: Namespace = "everloop", context: Context = "", as_json: Json = False) -> None:
@@ -102,7 +105,8 @@ def status(namespace: Namespace = "everloop", context: Context = "", as_json: Js
     from k8s.status import rows
     from k8s.status import status as look
 
-    found = look(_cluster(context), namespace)
+    with _cluster(context) as kube:
+        found = look(kube, namespace)
     if as_json:
         print_json(msgspec.to_builtins(found))
     elif not found.parts:
@@ -126,10 +130,10 @@ def rollback(
     from k8s.releases import target
     from k8s.rollout import history
 
-    kube = _cluster(context)
-    chosen = target(history(kube, namespace), release)
-    print(f"back to release {chosen.number} of {chosen.applied}")
-    _bring(kube, chosen.objects, force=force, timeout=timeout, no_wait=no_wait)
+    with _cluster(context) as kube:
+        chosen = target(history(kube, namespace), release)
+        print(f"back to release {chosen.number} of {chosen.applied}")
+        _bring(kube, chosen.objects, force=force, timeout=timeout, no_wait=no_wait)
 
 
 def logs(
@@ -141,17 +145,16 @@ def logs(
     """Print what a part's containers have written last."""
     from k8s.rollout import pods_by_part
 
-    kube = _cluster(context)
-    pods = pods_by_part(kube, namespace)
-    if part not in pods:
-        known = ", ".join(sorted(pods)) or "none"
-        raise UsageError(f"part = {part!r}: no pod of it in namespace {namespace}; there are pods of: {known}")
-    for pod in pods[part]:
-        for container in pod["spec"]["containers"]:
-            name, text = pod["metadata"]["name"], ""
-            text = kube.logs(namespace, name, container["name"], lines=lines)
-            for line in text.splitlines():
-                print(f"{name}/{container['name']}: {line}")
+    with _cluster(context) as kube:
+        pods = pods_by_part(kube, namespace)
+        if part not in pods:
+            known = ", ".join(sorted(pods)) or "none"
+            raise UsageError(f"part = {part!r}: no pod of it in namespace {namespace}; there are pods of: {known}")
+        for pod in pods[part]:
+            for container in pod["spec"]["containers"]:
+                name = pod["metadata"]["name"]
+                for line in kube.logs(namespace, name, container["name"], lines=lines).splitlines():
+                    print(f"{name}/{container['name']}: {line}")
 
 
 def delete(
@@ -167,12 +170,13 @@ def delete(
     from k8s.render import namespace_of
     from k8s.rollout import remove
 
-    items, kube = _rendered(overlay, namespace, None, "", ""), _cluster(context)
+    items = _rendered(overlay, namespace, None, "", "")
     where = namespace_of(items)
     what = "everything, with all volumes" if data else "everything but the volumes"
-    if not yes:
-        typer.confirm(f"Delete {what} of everloop in namespace {where} of {kube.host}?", abort=True)
-    remove(kube, items, namespace=where, data=data, say=print)
+    with _cluster(context) as kube:
+        if not yes:
+            typer.confirm(f"Delete {what} of everloop in namespace {where} of {kube.host}?", abort=True)
+        remove(kube, items, namespace=where, data=data, say=print)
 
 
 def _bring(kube: Kube, items: list[Object], *, force: bool, timeout: float, no_wait: bool) -> None:
@@ -210,13 +214,17 @@ def _checked(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _cluster(context: str) -> Kube:
+@contextmanager
+def _cluster(context: str) -> Iterator[Kube]:
     try:
         from k8s.api import connect
     except ImportError as error:
         raise UsageError(f"everloop k8s needs the package {error.name}: pip install 'everloop[k8s]'") from error
     kube, _ = connect(context=context, say=_say)
-    return kube
+    try:
+        yield kube
+    finally:
+        kube.close()
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ def define(cluster: Cluster) -> None:
     for path in sorted(CRDS.glob("*.yaml")):
         for definition in yaml.safe_load_all(path.read_text()):
             extensions.create_custom_resource_definition(definition)
-            name = definition["metadata"]["name"]
-            until(lambda name=name: _established(extensions.read_custom_resource_definition(name)))  # type: ignore[misc]
+            until(partial(_established, extensions, definition["metadata"]["name"]))
 
 
-def _established(definition: Any) -> bool:
-    return any(each.type == "Established" and each.status == "True" for each in definition.status.conditions or ())
+def _established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
+    conditions = extensions.read_custom_resource_definition(name).status.conditions or ()
+    return any(each.type == "Established" and each.status == "True" for each in conditions)
 
 
 @dataclass

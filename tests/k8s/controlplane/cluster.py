@@ -56,6 +56,7 @@ class Cluster:
         self._etcd, self._peer, self._api, self._kubelet = free_ports(4)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tokens = {name: secrets.token_hex(16) for name in _USERS}
+        self._clients: dict[str, client.ApiClient] = {}
         self._ending = threading.Event()
         self._storage = threading.Thread(target=self._provide, name="storage", daemon=True)
         self.kubelets: dict[str, list[str]] = {}
@@ -125,6 +126,8 @@ class Cluster:
             stop(process, timeout_s=5.0)
         if self._storage.is_alive():
             self._storage.join()
+        for each in self._clients.values():
+            each.rest_client.pool_manager.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_api(self) -> None:
@@ -176,10 +179,13 @@ class Cluster:
 
     def client(self, user: str = "admin", *, token: str = "") -> client.ApiClient:
         """A client that speaks as a user, or with a token."""
-        settings = client.Configuration(host=self.host)
-        settings.ssl_ca_cert = str(self.authority)
-        settings.api_key = {"authorization": f"Bearer {token or self._tokens[user]}"}
-        return client.ApiClient(settings)
+        token = token or self._tokens[user]
+        if token not in self._clients:
+            settings = client.Configuration(host=self.host)
+            settings.ssl_ca_cert = str(self.authority)
+            settings.api_key = {"authorization": f"Bearer {token}"}
+            self._clients[token] = client.ApiClient(settings)
+        return self._clients[token]
 
     def kubeconfig(self, user: str = "admin") -> Path:
         """A kubeconfig of a user."""
