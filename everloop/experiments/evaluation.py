@@ -29,13 +29,16 @@ from everloop.experiments.slates import drawn, told
 from everloop.figures import Figure, Report, figure, report
 from newsroom.settings import ReaderSettings, WorldSettings
 from newsroom.world import World
+from serving.gateway.settings import PolicySettings
 
 ASKED: Final = parse("epsilon_greedy(0.05)")
 """The policy in question."""
-RAN: Final = parse("epsilon_greedy(0.3)")
-"""The policy that ran in the newsroom."""
-RAN_WIDER: Final = parse("epsilon_greedy(0.8)")
-"""The policy that ran in the small worlds, where slates are short."""
+RAN_FAR: Final = parse("epsilon_greedy(0.6)")
+"""The policy that ran in the newsroom for long logs: far enough that a fiftieth of the slates counts."""
+RAN_NEAR: Final = parse("epsilon_greedy(0.3)")
+"""For short ones: near enough that they are not refused."""
+RAN_SHORT: Final = parse("epsilon_greedy(0.8)")
+"""In the small worlds, where slates are short."""
 REQUESTS: Final = 100_000
 """Of one seed."""
 RUNS: Final = 1_000
@@ -61,12 +64,12 @@ class Room:
         by_rank = np.take_along_axis(self.attraction, np.argsort(places(self.scores), axis=1), axis=1)
         return float(((by_rank @ chance.T) * self.examination).sum(axis=1).mean())
 
-    def log(self, which: Integers | slice, random: np.random.Generator) -> Logged:
-        """Let the policy that ran answer some requests, and the readers click."""
+    def log(self, ran: PolicySettings, which: Integers | slice, random: np.random.Generator) -> Logged:
+        """Let a policy answer some requests, and the readers click."""
         scores, attraction = self.scores[which], self.attraction[which]
-        slates, logs = drawn(RAN, scores, len(self.examination), random)
+        slates, logs = drawn(ran, scores, len(self.examination), random)
         truth = np.take_along_axis(attraction, slates, axis=1) * self.examination
-        return told((RAN, ASKED), scores, slates, logs, random.random(truth.shape) < truth)
+        return told((ran, ASKED), scores, slates, logs, random.random(truth.shape) < truth)
 
 
 def run(options: Options) -> Report:
@@ -107,7 +110,7 @@ def errors(seeds: int, count: int) -> Iterator[Figure]:
     sizes, gains = [], []
     for seed in range(1, seeds + 1):
         here = room(seed, count)
-        logged, truth = here.log(slice(None), np.random.default_rng(seed)), here.value()
+        logged, truth = here.log(RAN_FAR, slice(None), np.random.default_rng(seed)), here.value()
         for name, terms in answers(logged).items():
             found.setdefault(name, []).append(terms.value / truth - 1.0)
         sizes.append(effective(weights(logged.logging, logged.target)).min())
@@ -126,7 +129,7 @@ def coverage(count: int, runs: int) -> Iterator[Figure]:
     truth = here.value()
     held: dict[str, list[bool]] = {}
     for _ in range(runs):
-        for name, terms in answers(here.log(random.integers(0, count, LENGTH), random)).items():
+        for name, terms in answers(here.log(RAN_NEAR, random.integers(0, count, LENGTH), random)).items():
             found = interval(terms)
             held.setdefault(name, []).append(found.low <= truth <= found.high)
     shares = {name: float(np.mean(each)) for name, each in held.items()}
@@ -142,10 +145,10 @@ def biases(seeds: int, count: int) -> Iterator[Figure]:
         for seed in range(1, seeds + 1):
             random = np.random.default_rng(seed)
             them = requests(count, random)
-            slates, logs = drawn(RAN_WIDER, them.scores, SLOTS, random)
+            slates, logs = drawn(RAN_SHORT, them.scores, SLOTS, random)
             clicks = random.random(slates.shape) < truth(them, slates)
             right = value(truth, them, ASKED)
-            for name, terms in answers(told((RAN_WIDER, ASKED), them.scores, slates, logs, clicks)).items():
+            for name, terms in answers(told((RAN_SHORT, ASKED), them.scores, slates, logs, clicks)).items():
                 found.setdefault(name, []).append(terms.value / right - 1.0)
         for name, each in found.items():
             yield figure(f"bias_{world}_{name}", "", each)
