@@ -11,11 +11,11 @@ from feedback.settings import KafkaSettings
 from serving.gateway.settings import GatewaySettings
 from serving.protocol.fake import FakeModelServer
 from tests.gateway.conftest import Start
-from tests.gateway.world import read_all, until
+from tests.gateway.world import PATIENT, read_all, until
 
 
 def test_a_slate_is_answered_and_stands_in_the_topic_as_it_was_shown(start: Start, loop_kafka: KafkaSettings) -> None:
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     answer = gateway.recommend(["i1", "i9", "i5"], count=2, context={"device": "phone", "other": "x"})
     assert [(item["id"], item["position"], item["propensity"]) for item in answer["items"]] == [
         ("i9", 0, 1.0),
@@ -39,7 +39,7 @@ def test_a_slate_is_answered_and_stands_in_the_topic_as_it_was_shown(start: Star
 
 
 def test_outcomes_get_a_verdict_each_and_the_good_ones_are_taken(start: Start, loop_kafka: KafkaSettings) -> None:
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     good = {"request_id": "r", "item_id": "i1", "kind": "click", "event_id": "e1"}
     answer = gateway.http.post(
         "/v1/outcomes", json=[good, {"request_id": "r", "kind": "click"}, {**good, "kind": "Click!"}]
@@ -55,7 +55,7 @@ def test_outcomes_get_a_verdict_each_and_the_good_ones_are_taken(start: Start, l
 
 
 def test_a_prediction_and_its_outcome_go_to_the_same_partition(start: Start, loop_kafka: KafkaSettings) -> None:
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     ids = [gateway.recommend(["i1"])["request_id"] for _ in range(12)]
     gateway.http.post("/v1/outcomes", json=[{"request_id": r, "item_id": "i1", "kind": "click"} for r in ids])
     until(lambda: gateway.status()["spool"]["sent"] == 24, "all is sent")
@@ -67,7 +67,7 @@ def test_a_prediction_and_its_outcome_go_to_the_same_partition(start: Start, loo
 
 
 def test_every_partition_of_both_topics_gets_a_tick(start: Start, loop_kafka: KafkaSettings) -> None:
-    gateway = start(GatewaySettings(tick_s=0.1))
+    gateway = start(GatewaySettings(tick_s=0.1, budget=PATIENT))
     until(lambda: gateway.status()["spool"]["sent"] >= 16, "two rounds of ticks")
     for topic in ("predictions", "outcomes"):
         found = read_all(loop_kafka, topic, ticks=True)
@@ -78,7 +78,7 @@ def test_without_a_model_server_the_answer_says_so(
     start: Start, fake_model: FakeModelServer, loop_kafka: KafkaSettings
 ) -> None:
     fake_model.stop()
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     answer = gateway.recommend(["i1", "i9", "i5"], count=2)
     assert [item["id"] for item in answer["items"]] == ["i1", "i9"]
     assert answer["fallback"] in ("model_unavailable", "model_timeout")
@@ -92,7 +92,9 @@ def test_without_a_model_server_the_answer_says_so(
 def test_an_exploring_policy_logs_what_it_answers(start: Start, loop_kafka: KafkaSettings) -> None:
     from serving.gateway.settings import PolicySettings
 
-    gateway = start(GatewaySettings(ticks=False, policy=PolicySettings(name="softmax", uniform_share=0.1)))
+    gateway = start(
+        GatewaySettings(ticks=False, budget=PATIENT, policy=PolicySettings(name="softmax", uniform_share=0.1))
+    )
     answer = gateway.recommend([f"i{n}" for n in range(10)], count=5)
     until(lambda: gateway.status()["spool"]["sent"] == 1, "the prediction is sent")
     [(_, _, event)] = read_all(loop_kafka, "predictions")
@@ -105,7 +107,7 @@ def test_an_exploring_policy_logs_what_it_answers(start: Start, loop_kafka: Kafk
 def test_a_thousand_slow_clients_starve_nobody(start: Start) -> None:
     import socket
 
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     port = gateway.ready["http_port"]
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(1000)]
     try:

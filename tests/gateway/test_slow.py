@@ -14,12 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.gateway.settings import BudgetSettings, GatewaySettings, HttpSettings
+from serving.gateway.settings import GatewaySettings, HttpSettings
 from tests.gateway.conftest import Start
-from tests.gateway.world import Process, until
+from tests.gateway.world import PATIENT, Process, until
 
-PATIENT = BudgetSettings(request_s=30, model_s=20)
-"""A slow machine must not turn an answer into a fallback."""
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
 BODY = json.dumps({"user": "anna", "candidates": [{"id": "i1"}, {"id": "i3"}]}).encode()
 WHOLE = HEAD + b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)

@@ -11,7 +11,7 @@ from feedback.versions import Canary, Control, ModelEvent, Replica
 from serving.gateway.settings import GatewaySettings
 from serving.protocol.fake import FakeModelServer
 from tests.gateway.conftest import Start
-from tests.gateway.world import until
+from tests.gateway.world import PATIENT, until
 
 
 def test_freshness_is_measured_to_the_first_answer_that_knows_the_outcome(
@@ -19,7 +19,7 @@ def test_freshness_is_measured_to_the_first_answer_that_knows_the_outcome(
 ) -> None:
     from kafka import KafkaProducer
 
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     producer = KafkaProducer(**loop_kafka.client(), compression_type="lz4")
     event = ModelEvent(model="news", line="news-abc", version=7, event="exported", time=1, epoch=3)
     producer.send(loop_kafka.name("models"), key=event.key, value=msgspec.json.encode(event))
@@ -61,14 +61,16 @@ def test_a_canary_gets_its_share_of_the_readers_and_each_reader_stays_on_one_sid
     producer.send(loop_kafka.name("control"), key=b"news", value=msgspec.json.encode(control))
     producer.flush()
     producer.close()
-    gateway = start(GatewaySettings(ticks=False))
+    gateway = start(GatewaySettings(ticks=False, budget=PATIENT))
     until(lambda: gateway.status()["control"]["canary"], "control is read")
     users = [f"u{n}" for n in range(200)]
     assert {gateway.recommend(["i1"], user=user)["model"]["version"] for user in users[:20]} == {7}, (
         "no label canary yet"
     )
     fake_model.labels["canary"] = 8
-    versions = {user: gateway.recommend(["i1"], user=user)["model"]["version"] for user in users}
+    answers = {user: gateway.recommend(["i1"], user=user) for user in users}
+    assert {answer["fallback"] for answer in answers.values()} == {""}
+    versions = {user: answer["model"]["version"] for user, answer in answers.items()}
     share = sum(version == 8 for version in versions.values()) / len(users)
     assert 0.2 < share < 0.4
     assert versions == {user: gateway.recommend(["i1"], user=user)["model"]["version"] for user in users}

@@ -20,8 +20,12 @@ from feedback.codec import decode_input
 from feedback.events import Input, Tick
 from feedback.features import Feature
 from feedback.settings import KafkaSettings
+from serving.gateway.settings import BudgetSettings
 from serving.protocol import tensors
 from serving.protocol.serving_pb2 import TensorProto
+
+PATIENT = BudgetSettings(request_s=30, model_s=20)
+"""A slow machine must not turn an answer into a fallback."""
 
 FEATURES = (
     Feature(name="user", source="user"),
