@@ -2,7 +2,7 @@
 
 Here belongs what happens outside the loop: articles, readers, what they do and when word of it arrives. It uses the public clients
 (`serving.client`, `feedback.produce`) and nothing else of the loop, so that it can run against any installation. What is tried in it
-(policies, label rules, estimators) stands in everloop/experiments and everloop/evaluate. Read in this order:
+(policies, label rules, estimators) stands in everloop/experiments and everloop/evaluation. Read in this order:
 
 1. `keyed`     random numbers that are a function of what they are for
 2. `settings`  what can be set, with the fitted values as defaults
