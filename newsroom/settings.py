@@ -22,14 +22,14 @@ class ArticleSettings:
     """Median over articles of the time in which popularity decays by a factor e, s. Default 14,400."""
     life_spread: float = 0.7
     """Standard deviation of the log of that time. Default 0.7."""
-    placement: float = 0.9
-    """Standard deviation of what an editor's placement does to the log of popularity. Default 0.9."""
-    placement_s: float = 3_600.0
-    """How long a placement lasts, s. Default 3,600."""
+    placement: float = 0.45
+    """Standard deviation of what an editor's placement does to the log of popularity. Default 0.45."""
+    placement_s: float = 3_000.0
+    """How long a placement lasts, s. Default 3,000."""
     breaking_per_day: float = 4.0
     """Breaking news: articles that come at once, above all others. Default 4."""
-    breaking: float = 6.0
-    """What breaking adds to the log of an article's weight. Default 6."""
+    breaking: float = 3.5
+    """What breaking adds to the log of an article's weight. Default 3.5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +50,20 @@ class ReaderSettings:
 class TasteSettings:
     """What draws whom to an article besides its popularity: standard deviations in logits."""
 
-    previous: float = 1.6
-    """By the article read before (links, related stories). Default 1.6."""
-    referrer: float = 1.2
-    """By where the reader comes from. Default 1.2."""
+    previous: float = 2.9
+    """By the article read before (links, related stories). Default 2.9."""
+    referrer: float = 1.75
+    """By where the reader comes from. Default 1.75."""
     region: float = 0.6
     """By the reader's region. Default 0.6."""
-    system: float = 0.4
-    """By the reader's operating system. Default 0.4."""
-    interest: float = 0.5
-    """By the reader's own interest in the article's section. Default 0.5."""
-    moving: float = 0.7
-    """Share of the variance of the first four that changes while an article lives: links and places are moved. Default 0.7."""
-    moving_s: float = 10_800.0
-    """How long one such state lasts, s. Default 10,800."""
+    system: float = 0.45
+    """By the reader's operating system. Default 0.45."""
+    interest: float = 0.4
+    """By the reader's own interest in the article's section. Default 0.4."""
+    moving: float = 0.45
+    """Share of the variance of the first four that changes while an article lives: links and places are moved. Default 0.45."""
+    moving_s: float = 16_000.0
+    """How long one such state lasts, s. Default 16,000."""
     interest_s: float = 43_200.0
     """How long a reader's interests stay, s. Default 43,200."""
     sections: int = 12
