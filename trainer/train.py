@@ -17,6 +17,7 @@ from feedback.errors import CorruptError
 from feedback.features import Feature, FeatureSpec
 from feedback.settings import KafkaSettings
 from feedback.versions import Manifest
+from trainer import announce
 from trainer.checkpoint import Checkpoints, Loaded
 from trainer.consume import Reader, end_offsets, weight
 from trainer.contract import Learns, Makes
@@ -24,11 +25,12 @@ from trainer.gate import Gate, RefusedError
 from trainer.line import Places, line_of
 from trainer.loop import Loop
 from trainer.observe import Instruments, log
-from trainer.publish import DeltaLog, Published, delete_before, read_published
-from trainer.release import Releases, Still, event_of, flat_metrics, still
+from trainer.publish import DeltaLog, Published, read_published
+from trainer.release import Releases, Still, still
 from trainer.resume import retake
 from trainer.settings import TrainerSettings
 from trainer.settled import SettledFile
+from trainer.status import status
 from trainer.steer import Steering
 from trainer.steps import Steps
 from trainer.validate import Validation
@@ -79,12 +81,14 @@ class Trainer:
         self.paused = False
         self.published = 0
         """Greatest sequence in the topic, of whatever epoch."""
-        self._last_cut = self._last_checkpoint = self._last_version = 0.0
+        self._last_cut = self._last_checkpoint = self.last_version = 0.0
         self._arrived: list[int] = []
-        self._probation: list[tuple[Manifest, int]] = []
+        self.probation: list[tuple[Manifest, int]] = []
+        """Versions that wait for the gate, each with the settled slates that it had seen when they were exported."""
         self._cut_steps = 0
-        self._exporting: Future[Any] | None = None
-        self._saved_step = self._version_step = 0
+        self.exporting: Future[Any] | None = None
+        """The version that is being exported, and the settled slates then."""
+        self._saved_step = self.version_step = 0
         self._looked = 0.0
         self.shown: dict[str, Any] = {}
         """What `/status` shows: made by the thread that learns, about once a second."""
@@ -113,9 +117,9 @@ class Trainer:
         if control.epoch <= self.loop.learner.epoch:
             self._continue(published)
         obey(self)
-        self._announce()
+        announce.assure(self)
         self._look()
-        self._last_cut = self._last_checkpoint = self._last_version = time.monotonic()
+        self._last_cut = self._last_checkpoint = self.last_version = time.monotonic()
         log("started", line=self.line, **self.where())
 
     def stop(self) -> None:
@@ -203,20 +207,10 @@ class Trainer:
     def release_version(self, **event: Any) -> Manifest:
         """Export a version of the state as it is, now, and wait for it."""
         state, number = self.still(), self.store.next()
-        self._last_version, self._version_step = time.monotonic(), self.loop.learner.step
+        self.last_version, self.version_step = time.monotonic(), self.loop.learner.step
         manifest: Manifest = self.releases.submit(lambda: self.releases.version(state, number)).result()
-        self.exported(manifest, state.slates, **event)
+        announce.exported(self, manifest, state.slates, **event)
         return manifest
-
-    def exported(self, manifest: Manifest, slates: int, *, probation: bool = True) -> None:
-        """Tell of a version; it may go live at once, or when the gate clears it."""
-        self.show.version.set(manifest.version)
-        self._tell(manifest, "exported")
-        if probation:
-            self._probation.append((manifest, slates))
-            self._clear()
-        else:
-            self._tell(manifest, "gated")
 
     def adopt(self, loaded: Loaded | None) -> None:
         """Make the loop from a checkpoint, or from nothing. Nothing is read until `begin`."""
@@ -244,7 +238,7 @@ class Trainer:
         else:
             self.settled.cut(0)
         self.steps = Steps(settings.steps, offsets)
-        self._arrived, self._probation, self._cut_steps, self._exporting = [], [], 0, None
+        self._arrived, self.probation, self._cut_steps, self.exporting = [], [], 0, None
 
     def begin(self) -> None:
         """Begin to read where the steps stand."""
@@ -272,34 +266,7 @@ class Trainer:
 
     def status(self) -> dict[str, Any]:
         """Everything that `/status` shows; sets the gauges on the way. Of the thread that learns."""
-        where = self.where()
-        ends = self.reader.ends if self.reader is not None else {}
-        lag = sum(max(0, end - self.steps.offsets.get(partition, 0)) for partition, end in ends.items())
-        self.show.lag.set(lag)
-        self.show.paused.set(self.paused)
-        for name in ("sequence", "epoch"):
-            getattr(self.show, name).set(where[name])
-        self.loop.validation.fold()
-        figures = flat_metrics(self.loop)
-        for name, figure in figures.items():
-            over = "window" if name.startswith("window_") else "total"
-            self.show.progressive.labels(name.removeprefix("window_"), over).set(figure)
-        validation = self.loop.validation
-        return where | {
-            "model": self.settings.model.name,
-            "line": self.line,
-            "version": max(self.store.numbers(), default=0),
-            "lag": lag,
-            "watermark": validation.watermark,
-            "open_rows": validation.open_rows,
-            "unmatched_revisions": validation.unmatched,
-            "examples": self.loop.examples,
-            "refused_samples": self.loop.refused,
-            "progressive": figures,
-            "progressive_as_of": validation.metrics.newest,
-            "slices": validation.metrics.slices(),
-            "settled": str(self.places.settled),
-        }
+        return status(self)
 
     # ---- inside
 
@@ -334,19 +301,6 @@ class Trainer:
         learner.epoch, learner.sequence = epoch, max(self.published, learner.sequence)
         self.published = learner.sequence
         self.deltas.note(learner.sequence, self.deltas.offset_of(learner.sequence) or 0)
-
-    def _announce(self) -> None:
-        """See to it that there is a version of this line and epoch, and that everybody heard of it."""
-        learner = self.loop.learner
-        heard = {event.version for event in self.steering.events if event.event == "exported"}
-        cleared = {event.version for event in self.steering.events if event.event == "gated"}
-        mine = [m for m in self.store.manifests() if m.line == self.line and m.epoch == learner.epoch]
-        for manifest in mine:
-            if manifest.version not in heard:
-                self.exported(manifest, 0, probation=False)
-                cleared.add(manifest.version)
-        if not any(manifest.version in cleared for manifest in mine):
-            self.release_version(probation=False)
 
     def _look(self) -> None:
         now = time.monotonic()
@@ -394,53 +348,21 @@ class Trainer:
         full = settings.deltas.every_steps and self._cut_steps >= settings.deltas.every_steps
         if self.loop.learned and (full or now - self._last_cut >= settings.deltas.every_s):
             self.cut()
-        if self._probation:
-            self._clear()
+        if self.probation:
+            announce.clear(self)
         if self.releases.busy:
             return
-        if self._exporting is not None:
-            exporting, self._exporting = self._exporting, None
-            self.exported(*exporting.result())
-            self.releases.submit(self._retire)
+        if self.exporting is not None:
+            exporting, self.exporting = self.exporting, None
+            announce.exported(self, *exporting.result())
+            self.releases.submit(lambda: announce.retire(self))
             return
         step = self.loop.learner.step
-        if now - self._last_version >= settings.versions.every_s and step > self._version_step:
-            self._version()
+        if now - self.last_version >= settings.versions.every_s and step > self.version_step:
+            announce.begin_version(self)
         elif now - self._last_checkpoint >= settings.checkpoints.every_s * (1 if step > self._saved_step else _IDLE):
             self.cut()
             self.save()
-
-    def _version(self) -> None:
-        self._last_version = time.monotonic()
-        self.cut()
-        self._version_step = self.loop.learner.step
-        state, number = self.still(), self.store.next()
-
-        self._exporting = self.releases.submit(lambda: (self.releases.version(state, number), state.slates))
-
-    def _retire(self) -> None:
-        good = {event.version for event in self.steering.events if event.event == "gated"}
-        control, replicas = self.steering.control, self.steering.replicas
-        self.releases.retire(good=good, control=control, replicas=replicas, now=now_us())
-        needed = self.releases.needed_sequence(self.loop.learner.epoch)
-        offset = self.deltas.offset_of(needed)
-        if offset:
-            delete_before(self.kafka, offset)
-            self.deltas.forget_before(needed)
-
-    def _clear(self) -> None:
-        """Let versions on probation go live when the gate has nothing against them."""
-        waiting, self._probation = self._probation, []
-        for manifest, slates in waiting:
-            if self.loop.gate.clear_since(slates):
-                self._tell(manifest, "gated")
-            else:
-                self._probation.append((manifest, slates))
-
-    def _tell(self, manifest: Manifest, event: str, **fields: Any) -> None:
-        uri = str(self.store.path(manifest.version).absolute())
-        self.steering.tell(event_of(manifest, event, uri, **fields))
-        log(event, version=manifest.version, epoch=manifest.epoch, sequence=manifest.sequence)
 
     def _committed(self, header: DeltaHeader) -> None:
         if header.kind != "rows":
