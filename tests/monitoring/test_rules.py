@@ -15,7 +15,8 @@ from tests.monitoring.promtool.build import PROMTOOL
 CASES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "cases.yaml").read_text())
 NAMES = [case["alert"] for case in CASES]
 
-pytestmark = pytest.mark.k8s
+compiled = pytest.mark.k8s
+"""For what needs promtool itself, which Go compiles."""
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,7 @@ def trial(rules: Path, case: dict[str, Any], scene: dict[str, Any], wanted: list
     return str(path)
 
 
+@compiled
 def test_prometheus_takes_every_rule(promtool: Path, rules: Path) -> None:
     passes(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(rules))
 
@@ -67,6 +69,7 @@ def test_every_alert_is_tried_once() -> None:
     assert sorted(NAMES) == sorted(rule["alert"] for rule in alerts())
 
 
+@compiled
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_it_fires_and_says_what_is_wrong(promtool: Path, rules: Path, case: dict[str, Any]) -> None:
     scene = case["fires"]
@@ -74,6 +77,7 @@ def test_it_fires_and_says_what_is_wrong(promtool: Path, rules: Path, case: dict
     passes(promtool, "test", "rules", trial(rules, case, scene, wanted))
 
 
+@compiled
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_it_is_quiet_beside_its_threshold(promtool: Path, rules: Path, case: dict[str, Any]) -> None:
     passes(promtool, "test", "rules", trial(rules, case, case["quiet"], []))
