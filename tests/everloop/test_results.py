@@ -23,6 +23,14 @@ def test_a_report_becomes_a_table_of_its_figures_and_peers(tmp_path: Path) -> No
     assert "| theirs | 1 | `speed` | 1 | 1/s | 2 |" in text
 
 
+def test_the_command_of_a_report_is_the_one_that_prints_it(tmp_path: Path) -> None:
+    for name in ("train", "train --from news", "experiment fit", "demo"):
+        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(report(name, [figure("x", "", [1.0])])))
+    text = page(tmp_path)
+    for command in ("bench train", "train --from news", "experiment fit", "demo"):
+        assert f"`everloop {command} --json`" in text
+
+
 def test_a_file_that_is_no_report_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(CorruptError, match=r"bad\.json"):
