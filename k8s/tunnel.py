@@ -35,6 +35,8 @@ def get(kube: Kube, pod: Object, port: int, path: str) -> str | None:
         return None
     finally:
         websocket.close()
+        # Where the other side has closed first, `close` leaves the socket open.
+        websocket.shutdown()
     return text if answer.status == 200 else None
 
 
