@@ -27,7 +27,6 @@ from typing import Any, Literal
 
 from feedback.errors import EverloopError, UnavailableError
 from k8s.api import Kube, connect
-from k8s.errors import RejectedError
 from k8s.objects import Object
 
 LOST = 3
@@ -74,6 +73,10 @@ class Claim:
             return "free"
         return "theirs"
 
+    def forget(self) -> None:
+        """Begin to listen anew: while the API server was away, silence says nothing of the holder."""
+        self._record = ()
+
     def taken(self, spec: Object, terms: Terms, at: datetime) -> Object:
         """The Lease as it is when this candidate holds it."""
         stamp = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -113,6 +116,7 @@ class Lead:
                 say("lost", level="warning")
                 self._process.kill()
                 self._process.wait()
+                self._process = None
                 return LOST
             if (status := self._pause()) is not None:
                 self._release()
@@ -123,7 +127,8 @@ class Lead:
         """Look at the Lease, and take or renew it; None: unknown."""
         try:
             self.verdict = self._look()
-        except (UnavailableError, RejectedError) as error:
+        except EverloopError as error:
+            self._claim.forget()
             say("lease_unknown", level="warning", leading=self.leading, reason=str(error))
             return None
         finally:

@@ -140,9 +140,9 @@ def test_no_request_is_dropped_while_every_gateway_is_replaced_and_none_is_missi
 def test_requests_that_are_being_answered_when_a_gateway_must_go_are_answered(
     topics: KafkaSettings, start: Start
 ) -> None:
-    def slow(inputs: Any) -> Any:
+    def slow(signature: str, inputs: Any) -> Any:
         time.sleep(SLOW_S)
-        return model(inputs)
+        return model(signature, inputs)
 
     answers: list[int | str] = []
     with FakeModelServer(slow) as server:
