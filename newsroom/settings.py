@@ -81,7 +81,9 @@ class SlateSettings:
     candidates: int = 30
     """Articles to choose from, a part of the pool that changes with every request. Default 30."""
     pool: int = 127
-    """Articles that retrieval offers in ten minutes, at most. Default 127."""
+    """Articles that retrieval offers at a time, at most. Default 127."""
+    pool_s: float = 600.0
+    """For how long its choice stays (but for articles that come and go), s. Default 600."""
     temper: float = 0.5
     """They are drawn by popularity to this power. Default 0.5."""
     base: float = -2.2
@@ -140,6 +142,7 @@ class WorldSettings:
         _all_above("readers", self.readers, ("fresh",))
         _share("readers.fresh", self.readers.fresh)
         _share("taste.moving", self.taste.moving)
+        _above("slates.pool_s", self.slates.pool_s)
         _share("slates.fatigue", self.slates.fatigue)
         _share("arrival.duplicate", self.arrival.duplicate)
         _share("arrival.late", self.arrival.late)

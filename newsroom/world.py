@@ -14,7 +14,6 @@ A click needs two things: the position is looked at (which depends on nothing el
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,6 @@ from newsroom.keyed import Doubles, Floats, Integers
 from newsroom.reading import Visits, visits
 from newsroom.settings import WorldSettings
 from newsroom.taste import Taste
-
-_POOL_MINUTES: Final = 10
 
 
 class World:
@@ -117,7 +114,7 @@ class World:
                 raise UsageError(
                     f"minute {minute}: {len(some)} articles are read, slates.candidates = {s.candidates} are asked for"
                 )
-            noise = -np.log(keyed.exponential(self.seed, "pool", some, np.array(minute // _POOL_MINUTES)))
+            noise = -np.log(keyed.exponential(self.seed, "pool", some, np.array(int(minute * MINUTE // s.pool_s))))
             best = np.argsort(-(s.temper * logs + noise), kind="stable")[:size]
             found.append(some[best])
             level.append(logs[best].mean())
