@@ -33,6 +33,7 @@ class Options:
 EXPERIMENTS: Final[dict[str, str]] = {
     "world": "everloop.experiments.world",
     "fit": "everloop.experiments.fit",
+    "freshness": "everloop.experiments.freshness",
     "evaluation": "everloop.experiments.evaluation",
 }
 """Name of each experiment and the module whose `run(options)` carries it out."""

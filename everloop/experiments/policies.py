@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,12 +20,15 @@ from everloop.experiments.stage import BUCKETS, Stage
 from feedback.events import NEGATIVE, REVISION
 from newsroom.keyed import Doubles, Floats, Integers
 
-EXPLORE: Final = 0.05
+EXPLORE: Final = 0.02
 PRIOR: Final = 10.0
 """Looks with which an article's click rate begins at the average, for popularity."""
 STEP: Final = 128
 """Examples in a step of the learner at most."""
-ALPHA: Final = 0.3
+ALPHA: Final = 2.0
+"""Learning rate: large, since what is worth knowing of a pair of articles is large and soon gone."""
+WARM_S: Final = 60.0
+_BLOCK: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -78,41 +82,72 @@ def uniform(stage: Stage) -> Played:
     return Played(ranked(stage.chance("random", stage.offered.shape[1]), len(stage.examination)))
 
 
-def popularity(stage: Stage, half_life_s: float) -> Played:
-    """Each article's clicks over looks, both decayed, known up to the very request; positions weigh as much as they are looked at."""
-    positions, dice = len(stage.examination), _dice(stage)
-    articles = int(stage.offered.max()) + 1
-    clicks, looks = np.zeros(articles), np.zeros(articles)
-    last = np.zeros(articles)
-    examination = stage.examination.astype(np.float64)
-    slates = np.empty((len(stage), positions), np.int64)
-    coming: list[tuple[float, int]] = []
-    all_clicks, all_looks = 1.0, 10.0
-    rate = -math.log(2) / half_life_s
+def popularity(stage: Stage, half_lives_s: Sequence[float]) -> list[Played]:
+    """Each article's clicks over looks, both decayed, known up to the very request; one policy per half-life, each on its own slates.
+
+    A look counts as much as its position is looked at, so that a lower place does not make an article look worse.
+    """
+    dice, table = _dice(stage), _Rates(stage, half_lives_s)
+    slates = np.empty((len(half_lives_s), len(stage), len(stage.examination)), np.int64)
+    exploring: list[bool] = np.any(dice[:, : len(stage.examination)] < EXPLORE, axis=1).tolist()
     for k, t in enumerate(stage.t.tolist()):
-        while coming and coming[0][0] <= t:
-            at, article = heapq.heappop(coming)
-            # Decayed to the article's own last update, which may be after the click.
-            clicks[article] += math.exp(rate * max(last[article] - at, 0.0)) if last[article] >= at else 0.0
-            if last[article] < at:
-                keep = math.exp(rate * (at - last[article]))
-                clicks[article], looks[article], last[article] = clicks[article] * keep + 1.0, looks[article] * keep, at
-            all_clicks += 1.0
-        offered = stage.offered[k]
-        keep_all = np.exp(rate * (t - last[offered]))
-        known = (clicks[offered] * keep_all + PRIOR * all_clicks / all_looks) / (looks[offered] * keep_all + PRIOR)
-        slate = explored(known[None, :], dice[k : k + 1], positions)[0]
-        slates[k] = slate
-        shown = offered[slate]
-        kept = keep_all[slate]
-        clicks[shown] *= kept
-        looks[shown] = looks[shown] * kept + examination
-        last[shown] = t
-        all_looks += float(examination.sum())
-        hit = stage.luck[k, slate] < stage.attraction[k, slate] * stage.examination
-        for article, delay in zip(shown[hit].tolist(), stage.delay[k, slate[hit]].tolist(), strict=True):
-            heapq.heappush(coming, (t + delay, article))
-    return Played(slates)
+        known = table.rates(t, stage.offered[k])
+        if exploring[k]:
+            slate = explored(known, np.repeat(dice[k : k + 1], len(known), axis=0), slates.shape[2])
+        else:
+            slate = ranked(known, slates.shape[2])
+        slates[:, k] = slate
+        table.shown(t, k, slate)
+    return [Played(each) for each in slates]
+
+
+class _Rates:
+    """Decayed clicks and looks per half-life and article, brought up to date when they are asked for."""
+
+    def __init__(self, stage: Stage, half_lives_s: Sequence[float]) -> None:
+        self.stage = stage
+        shape = (len(half_lives_s), int(stage.offered.max()) + 1)
+        self.decay = -math.log(2) / np.array(half_lives_s)[:, None]
+        self.clicks, self.looks, self.last = (np.zeros(shape) for _ in range(3))
+        self.which = np.arange(shape[0])[:, None]
+        self.total_clicks, self.total_looks = np.ones(shape[0]), np.full(shape[0], 10.0)
+        self.seen = float(stage.examination.sum())
+        self.coming: list[tuple[float, int, int]] = []
+
+    def rates(self, t: float, offered: Integers) -> Floats:
+        """Click rate of each article by each half-life, as known now; [half-lives, articles]."""
+        while self.coming and self.coming[0][0] <= t:
+            self._clicked(*heapq.heappop(self.coming))
+        keep = np.exp(self.decay * (t - self.last[:, offered]))
+        prior = PRIOR * self.total_clicks / self.total_looks
+        found: Floats = (self.clicks[:, offered] * keep + prior[:, None]) / (self.looks[:, offered] * keep + PRIOR)
+        return found
+
+    def shown(self, t: float, k: int, slates: Integers) -> None:
+        """Each policy has shown its slate for request `k`: count the looks, and let the clicks come when they come."""
+        stage, articles = self.stage, self.stage.offered[k, slates]
+        at = (self.which, articles)
+        keep = np.exp(self.decay * (t - self.last[at]))
+        self.clicks[at] *= keep
+        self.looks[at] = self.looks[at] * keep + stage.examination
+        self.last[at] = t
+        self.total_looks += self.seen
+        hit = stage.luck[k, slates] < stage.attraction[k, slates] * stage.examination
+        for policy, slot in np.argwhere(hit).tolist():
+            heapq.heappush(
+                self.coming, (t + float(stage.delay[k, slates[policy, slot]]), policy, int(articles[policy, slot]))
+            )
+
+    def _clicked(self, at: float, policy: int, article: int) -> None:
+        last = self.last[policy, article]
+        # What was counted since the click has decayed it already; otherwise the click is what is newest.
+        self.clicks[policy, article] += math.exp(float(self.decay[policy, 0]) * max(last - at, 0.0))
+        if at > last:
+            keep = math.exp(float(self.decay[policy, 0]) * (at - last))
+            self.clicks[policy, article] = (self.clicks[policy, article] - 1.0) * keep + 1.0
+            self.looks[policy, article] *= keep
+            self.last[policy, article] = at
+        self.total_clicks[policy] += 1.0
 
 
 @dataclass(frozen=True)
@@ -120,44 +155,39 @@ class Refresh:
     """How often the served weights are brought up to the learner's."""
 
     every_s: float
-    """Seconds between two refreshes."""
-    until_s: float = math.inf
-    """After this none comes any more."""
+    """Seconds between two refreshes; inf: none comes any more."""
+    warm_until_s: float = 0.0
+    """Before this all are alike: refreshed every WARM_S."""
+
+    def after(self, t: float) -> float:
+        """The next refresh after a time."""
+        every = WARM_S if t < self.warm_until_s else self.every_s
+        found = math.inf if math.isinf(every) else math.floor(t / every + 1) * every
+        return min(found, self.warm_until_s) if t < self.warm_until_s else found
 
 
 def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float = 10.0, alpha: float = ALPHA) -> Played:
     """A linear model that learns from what its own slates brought, as the join emits it, and is served refreshed now and then.
 
-    `lateness_s`: how much later than their time negatives come, since the join waits for events that are late.
+    `lateness_s`: how much later than their time held negatives come, since the join waits for events that are late.
     """
     positions, dice = len(stage.examination), _dice(stage)
-    fields = stage.rows.shape[2] + 1
-    learner = Ftrl(BUCKETS + positions, alpha=alpha)
-    served = learner.w
+    fields = stage.rows.shape[2]
+    learner, waiting = Ftrl(BUCKETS + positions, alpha=alpha), Waiting(fields + 1)
     slates = np.empty((len(stage), positions), np.int64)
-    waiting = Waiting(fields)
-    start, end = 0, 0
+    start = 0
     while start < len(stage):
-        t = float(np.floor(stage.t[start] / refresh.every_s + 1) * refresh.every_s)
-        end = int(np.searchsorted(stage.t, min(t, _block_end(stage, start, t)), side="left"))
-        end = max(end, start + 1)
+        due = refresh.after(float(stage.t[start]))
+        end = min(int(np.searchsorted(stage.t, due)), start + _BLOCK)
         part = slice(start, end)
-        scores = logits(served, stage.rows[part].reshape(-1, fields - 1)).reshape(end - start, -1)
+        scores = logits(learner.w, stage.rows[part].reshape(-1, fields)).reshape(end - start, -1)
         slates[part] = slate = explored(scores, dice[part], positions)
-        waiting.add(*_examples(stage, part, slate, rule, lateness_s))
-        until = float(stage.t[end]) if end < len(stage) else math.inf
-        if t <= until or end == len(stage):
-            _learn(learner, *waiting.take(t))
-            if t <= refresh.until_s:
-                served = learner.w.copy() if refresh.every_s > 60 else learner.w
+        waiting.add(*_examples(stage, part, slate, rule, lateness_s if rule.hold_s else 0.0))
+        # Nobody sees what is learned between two refreshes, so all of it is learned when one is due.
+        if end < len(stage) and stage.t[end] >= due:
+            _learn(learner, *waiting.take(due))
         start = end
     return Played(slates)
-
-
-def _block_end(stage: Stage, start: int, t: float) -> float:
-    """No more than so many requests at once, for the sake of memory."""
-    last = start + 20_000
-    return min(t, float(stage.t[last])) if last < len(stage) else t
 
 
 class Waiting:

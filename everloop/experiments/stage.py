@@ -16,18 +16,8 @@ from newsroom.settings import WorldSettings
 from newsroom.world import World
 
 BUCKETS: Final = 1 << 22
-FIELDS: Final = (
-    "item",
-    "prev*item",
-    "ref*item",
-    "region*item",
-    "os*item",
-    "prev*section",
-    "user*section",
-    "age",
-    "section*ref",
-)
-"""Features of the linear model: what a candidate and its request bring, and crosses of both."""
+FIELDS: Final = ("item", "prev*item", "ref*item", "age")
+"""Features of the linear model. Region, system and interest matter too, but too little to be worth learning from so few looks."""
 _CHUNK: Final = 20_000
 
 
@@ -91,13 +81,9 @@ def features(world: World, visits: Visits, articles: Integers) -> NDArray[np.int
     minutes = np.maximum(visits.t[:, None] - world.articles.published[articles], 0.0) / 60
     values = {
         "item": articles,
-        "section": world.articles.section[articles],
         "age": np.floor(2 * np.log2(1 + minutes)).astype(np.int64),
-        "user": visits.reader[:, None],
         "prev": visits.previous[:, None],
         "ref": visits.referrer[:, None],
-        "region": visits.region[:, None],
-        "os": visits.system[:, None],
     }
     found = np.empty((*shape, len(FIELDS)), np.int32)
     for k, name in enumerate(FIELDS):

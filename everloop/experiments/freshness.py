@@ -1,0 +1,121 @@
+"""`everloop experiment freshness`: what it is worth that a model has learned from what happened a moment ago.
+
+The same worlds, the same luck, and policies that differ in nothing but how they rank: at random; by popularity, refreshed at every
+request; by one and the same model, served as it was after the first day, or refreshed daily, hourly, every minute, every second
+(living versions). All models live through the first day alike, refreshed every minute; what is counted are the days after it.
+
+The world is the fitted one with as many readers as the log. Its slates stand beside a front page: 61 articles at a time, kept for
+6 hours, of which each request has 20 to choose from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from everloop.experiments import Options
+from everloop.experiments.emission import LabelRule
+from everloop.experiments.plots import bars, lines
+from everloop.experiments.policies import Played, Refresh, model, oracle, popularity, uniform
+from everloop.experiments.spread import interval
+from everloop.experiments.stage import Stage, stage
+from everloop.figures import Figure, Report, figure, report
+from feedback.errors import UsageError
+from newsroom.articles import DAY
+from newsroom.keyed import Doubles
+from newsroom.settings import SlateSettings, WorldSettings
+
+SETTINGS: Final = WorldSettings(days=3.0, slates=SlateSettings(candidates=20, pool=61, pool_s=21_600.0, base=-2.6))
+HALF_LIVES_S: Final = (300.0, 1_800.0, 7_200.0, 21_600.0, 86_400.0)
+"""Of popularity: the best of them is compared."""
+REFRESHES: Final = {
+    "frozen": math.inf,
+    "daily": DAY,
+    "hourly": 3_600.0,
+    "minutes": 60.0,
+    "living": 1.0,
+}
+"""Seconds between two refreshes of the served model. With living versions a click counts after a quarter of a second, as `everloop bench
+freshness` measures it; a second is what is granted here."""
+RULE: Final = LabelRule(hold_s=0.0)
+"""Labels as the join sends them by default."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one policy came to in one world, on the days that count."""
+
+    click_rate: float
+    """Clicks per impression, as they happened."""
+    truth: float
+    """Click probability per impression."""
+    by_hour: Doubles
+    """Expected clicks of each hour, from the beginning."""
+
+
+def run(options: Options) -> Report:
+    """Let every policy live through every world."""
+    if options.seeds < 2:
+        raise UsageError(f"--seeds {options.seeds}: 2 at least, for an interval over seeds")
+    worlds = [play(seed, options.scale) for seed in range(1, options.seeds + 1)]
+    if options.plots is not None:
+        _plot(worlds, options)
+    return report("experiment freshness", _figures(worlds))
+
+
+def play(seed: int, scale: float = 1.0) -> dict[str, Outcome]:
+    """All policies in one world, by name; of the half-lives of popularity the best."""
+    readers = replace(SETTINGS.readers, visits_per_day=SETTINGS.readers.visits_per_day * scale)
+    here = stage(replace(SETTINGS, readers=readers), seed)
+    found = {"oracle": _outcome(here, oracle(here)), "random": _outcome(here, uniform(here))}
+    popular = [_outcome(here, each) for each in popularity(here, HALF_LIVES_S)]
+    found["popularity"] = max(popular, key=lambda each: each.truth)
+    for name, every_s in REFRESHES.items():
+        found[name] = _outcome(here, model(here, Refresh(every_s, warm_until_s=DAY), RULE))
+    return found
+
+
+def _outcome(stage: Stage, played: Played) -> Outcome:
+    truth, clicked, counts = played.truth(stage), played.clicked(stage), stage.t >= DAY
+    hours = np.zeros(int(SETTINGS.days * 24))
+    np.add.at(hours, (stage.t // 3600).astype(np.int64), truth.sum(axis=1))
+    return Outcome(float(clicked[counts].mean()), float(truth[counts].mean()), hours)
+
+
+def _figures(worlds: list[dict[str, Outcome]]) -> Iterator[Figure]:
+    living, popular, best = ([world[name] for world in worlds] for name in ("living", "popularity", "oracle"))
+    yield figure(
+        "lift_over_popularity", "", [a.click_rate / b.click_rate - 1 for a, b in zip(living, popular, strict=True)]
+    )
+    yield figure(
+        "gap_to_oracle_closed",
+        "",
+        [(a.truth - b.truth) / (c.truth - b.truth) for a, b, c in zip(living, popular, best, strict=True)],
+    )
+    for name in ("popularity", "frozen", "daily", "hourly", "minutes"):
+        gains = [world["living"].click_rate - world[name].click_rate for world in worlds]
+        low, high = interval(gains)
+        yield figure(f"gain_over_{name}", "", gains)
+        yield figure(f"gain_over_{name}_low", "", [low])
+        yield figure(f"gain_over_{name}_high", "", [high])
+    for name in worlds[0]:
+        yield figure(f"click_rate_{name}", "", [world[name].click_rate for world in worlds])
+    for name in worlds[0]:
+        yield figure(f"regret_{name}", "", [world["oracle"].truth - world[name].truth for world in worlds])
+
+
+def _plot(worlds: list[dict[str, Outcome]], options: Options) -> None:
+    assert options.plots is not None
+    names = list(worlds[0])
+    rates = [[world[name].click_rate for world in worlds] for name in names]
+    bars(options.plots / "freshness-click-rate.svg", names, rates, "clicks per impression, days 2 and 3")
+    regret = {
+        name: np.mean([np.cumsum(world["oracle"].by_hour - world[name].by_hour) for world in worlds], axis=0)
+        for name in names
+        if name != "oracle"
+    }
+    lines(options.plots / "freshness-regret.svg", regret, "hour", "expected clicks lost against the oracle, summed")
