@@ -34,6 +34,7 @@ EXPERIMENTS: Final[dict[str, str]] = {
     "world": "everloop.experiments.world",
     "fit": "everloop.experiments.fit",
     "freshness": "everloop.experiments.freshness",
+    "labels": "everloop.experiments.labels",
     "evaluation": "everloop.experiments.evaluation",
 }
 """Name of each experiment and the module whose `run(options)` carries it out."""

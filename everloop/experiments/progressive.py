@@ -13,6 +13,7 @@ import numpy as np
 
 from everloop.experiments.ftrl import Floats, Ftrl, Rows, logits, sigmoid
 from newsroom import keyed
+from newsroom.keyed import Doubles
 from newsroom.log import Log
 
 BUCKETS: Final = 1 << 20
@@ -92,7 +93,7 @@ def auc(score: Floats, y: Floats) -> float:
     return float((rank[y > 0].sum() - positive * (positive + 1) / 2) / (positive * (len(y) - positive)))
 
 
-def log_loss(score: Floats, y: Floats) -> float:
+def log_loss(score: Floats, y: Floats | Doubles) -> float:
     """Mean log loss of labels, or of true probabilities, in nats."""
     p = np.clip(score.astype(np.float64), 1e-7, 1 - 1e-7)
     return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
