@@ -4,8 +4,8 @@ The same worlds, the same luck, and policies that differ in nothing but how they
 request; by one and the same model, served as it was after the first day, or refreshed daily, hourly, every minute, every second
 (living versions). All models live through the first day alike, refreshed every minute; what is counted are the days after it.
 
-The world is the fitted one with as many readers as the log. Its slates stand beside a front page: 61 articles at a time, kept for
-6 hours, of which each request has 20 to choose from.
+The world is the fitted one, slates and retrieval included, with as many readers as the log: settings chosen for this question would
+answer another. How long retrieval keeps its choice matters much to the answer (docs/newsroom.md).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from everloop.figures import Figure, Report, figure, report
 from feedback.errors import UsageError
 from newsroom.articles import DAY
 from newsroom.keyed import Doubles
-from newsroom.settings import SlateSettings, WorldSettings
+from newsroom.settings import WorldSettings
 
-SETTINGS: Final = WorldSettings(days=3.0, slates=SlateSettings(candidates=20, pool=61, pool_s=21_600.0, base=-2.6))
+SETTINGS: Final = WorldSettings(days=3.0)
 HALF_LIVES_S: Final = (300.0, 1_800.0, 7_200.0, 21_600.0, 86_400.0)
 """Of popularity: the best of them is compared."""
 REFRESHES: Final = {
