@@ -25,9 +25,9 @@ from feedback.errors import UsageError
 _TENSORFLOW = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 """Only errors: at its start it tells at length which accelerators it did not find."""
 
-_NICE = {"trainer": 15, "streams": 10, "steer": 10}
-"""Who stands back for whoever answers readers. At 200 requests/s on two cores it makes the difference between 8 and 4 ms (p50), and between
-100 and 20 ms (p99)."""
+_NICE = {"trainer": 10, "streams": 5, "steer": 5}
+"""Who stands back for whoever answers readers: far enough to halve the gateway's p50 on two cores, not so
+far that a stranger's process stops learning."""
 
 _OPEN_FILES = 65_536
 """Kafka keeps three files open per segment, each client a socket per broker."""
