@@ -21,7 +21,7 @@ shapes = st.tuples(st.integers(2, 30), st.integers(1, 4))
 @st.composite
 def slates(draw: st.DrawFn) -> dict[str, Doubles]:
     shape = draw(shapes)
-    numbers = arrays.arrays(np.float64, shape, elements=st.floats(0.0, 8.0))
+    numbers = arrays.arrays(np.float64, shape, elements=st.floats(0.0, 8.0).map(lambda value: round(value, 6)))
     return {name: draw(numbers) for name in ("weight", "rewards", "predicted", "expected")}
 
 
