@@ -13,6 +13,7 @@ api          the API server: every call goes through here
 changes      how two objects differ
 ready        whether an object is what it shall be, and why not
 releases     what was applied, kept in the cluster, so that one can go back
+needs        what a cluster must have before anything is applied
 rollout      apply, and wait
 tunnel       a page of a pod, through the API server
 status       what runs

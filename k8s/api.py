@@ -192,8 +192,21 @@ class Kube:
         except KeyError:
             raise KindMissingError(
                 f"cluster {self.host} has no kind {kind} in {api_version}: install what defines it "
-                f"({_WHO.get(api_version.partition('/')[0], 'its CustomResourceDefinition')})"
+                f"({brings(api_version)})"
             ) from None
+
+    def knows(self, api_version: str, kind: str) -> bool:
+        """Whether the cluster has a kind."""
+        try:
+            self.resource(api_version, kind)
+        except KindMissingError:
+            return False
+        return True
+
+
+def brings(api_version: str) -> str:
+    """Say who brings the kinds of a group that is not Kubernetes' own."""
+    return _WHO.get(api_version.partition("/")[0], "its CustomResourceDefinition")
 
 
 _WHO = {"kafka.strimzi.io": "the Strimzi operator", "monitoring.coreos.com": "the Prometheus operator"}

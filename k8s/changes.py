@@ -14,16 +14,17 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Change:
-    """One object that an apply would create or change."""
+    """One object that an apply would create, change or remove."""
 
     key: Key
     fields: tuple[str, ...]
-    """`path: before → after`, one each; empty: it would be created."""
+    """`path: before → after`, one each; empty: it would be created, or removed."""
+    gone: bool = False
+    """Whether it would be removed."""
 
     def __str__(self) -> str:
-        return "\n".join(
-            [f"{self.key}: {'change' if self.fields else 'create'}", *(f"  {each}" for each in self.fields)]
-        )
+        what = "remove" if self.gone else "change" if self.fields else "create"
+        return "\n".join([f"{self.key}: {what}", *(f"  {each}" for each in self.fields)])
 
 
 def differences(before: Object, after: Object) -> tuple[str, ...]:

@@ -26,6 +26,18 @@ _HEX = str.maketrans("013ae", "ghkmt")
 _HASHED = 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is not as the kustomizations say it."""
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Text to use for a generated ConfigMap's file, by file name."""
+    extra: tuple[Path, ...] = ()
+    """Components to take in behind the overlay's own."""
+    without: frozenset[str] = frozenset()
+    """Names of components' folders to leave out."""
+
+
 @dataclass
 class Build:
     """What one kustomization has gathered so far."""
@@ -33,35 +45,46 @@ class Build:
     objects: list[Object] = field(default_factory=list)
     generated: set[tuple[str, str]] = field(default_factory=set)
     """Kind and name of those whose name gets a hash of their content."""
+    components: list[str] = field(default_factory=list)
+    """Names of the components that were met, those left out as well."""
 
 
-def build(folder: Path, *, files: Mapping[str, str] | None = None) -> list[Object]:
-    """Return an overlay's objects. `files`: text to use for a generated ConfigMap's file, by file name.
+def build(folder: Path, choice: Choice | None = None) -> list[Object]:
+    """Return an overlay's objects.
 
     Raises:
         UsageError: the folder has no kustomization.yaml, or one that says more than is understood here.
     """
-    made = _gather(folder, dict(files or {}))
+    choice = choice or Choice()
+    made = Build()
+    _gather(folder, choice, made, extra=choice.extra)
+    if absent := sorted(choice.without - set(made.components)):
+        taken = ", ".join(sorted(set(made.components))) or "none"
+        raise UsageError(f"without = {absent[0]!r}: no component of {folder.name}, which takes in: {taken}")
     return _hashed(made)
 
 
-def _gather(folder: Path, files: Mapping[str, str]) -> Build:
-    made = Build()
+def _gather(folder: Path, choice: Choice, made: Build, *, extra: tuple[Path, ...] = ()) -> None:
+    """Add what a kustomization has; a component adds to, and changes, what the overlay that takes it in has gathered before."""
     said = _read(folder)
     for name in said.get("resources", ()):
         path = folder / name
         if path.is_dir():
-            below = _gather(path, files)
+            below = Build()
+            _gather(path, choice, below)
             made.objects += below.objects
             made.generated |= below.generated
+            made.components += below.components
         else:
             made.objects += _documents(path)
-    for name in said.get("components", ()):
-        _transform(folder / name, _read(folder / name), made)
+    for path in (*(folder / name for name in said.get("components", ())), *extra):
+        known = path.name in made.components
+        made.components.append(path.name)
+        if not known and path.name not in choice.without:
+            _gather(path, choice, made)
     for generator in said.get("configMapGenerator", ()):
-        _generate(folder, generator, files, made)
+        _generate(folder, generator, choice.files, made)
     _transform(folder, said, made)
-    return made
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback.errors import CorruptError, UsageError
-from k8s.objects import PART_OF, Object
+from k8s.objects import PART_OF, Object, key
 
 LABEL = "everloop.dev/release"
 _PREFIX = "everloop-release-"
@@ -21,6 +21,8 @@ _DIGEST = "everloop.dev/digest"
 _APPLIED = "everloop.dev/applied"
 KEEP = 10
 """Releases that are kept."""
+_DATA = frozenset({"Namespace", "PersistentVolumeClaim", "Lease", "KafkaNodePool", "Kafka", "KafkaUser", "KafkaTopic"})
+"""Kinds that hold what cannot be made again: no apply removes one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,26 @@ def unpack(item: Object) -> Release:
     if digest(objects) != release.digest:
         raise CorruptError(f"ConfigMap {metadata['name']}: its objects are not those it was written with")
     return release
+
+
+def dropped(before: Sequence[Object], after: Sequence[Object]) -> list[Object]:
+    """What a release had and the next one has not, last first. Kinds that hold data stay, and so does a generated ConfigMap of which
+    there is only another edition now: pods that have not rolled yet still read it.
+    """
+    now = {key(item) for item in after}
+    editions = {_stem(item) for item in after if item["kind"] == "ConfigMap"}
+    return [
+        item
+        for item in reversed(before)
+        if key(item) not in now
+        and item["kind"] not in _DATA
+        and not (item["kind"] == "ConfigMap" and _stem(item) in editions)
+    ]
+
+
+def _stem(item: Object) -> str:
+    """A generated ConfigMap's name without the hash of its content."""
+    return str(item["metadata"]["name"]).rpartition("-")[0]
 
 
 def target(releases: Sequence[Release], number: int | None) -> Release:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 
 from feedback.errors import UsageError
 from feedback.settings import KafkaSettings
-from k8s.kustomize import build, set_namespace
+from k8s.kustomize import Choice, build, set_namespace
 from k8s.objects import Object, containers, in_order
 
 FOLDER = Path(__file__).parent
@@ -33,6 +34,10 @@ class Wanted:
     """Repository of our images. Default: the overlay's."""
     tag: str = ""
     """Version of our images, to which `-cpu` or `-gpu` is added. Default: the overlay's tags."""
+    components: tuple[str, ...] = ()
+    """Of `components()`, those to take in beside the overlay's own."""
+    without: tuple[str, ...] = ()
+    """Components of the overlay to leave out."""
 
 
 def overlays() -> list[str]:
@@ -40,14 +45,24 @@ def overlays() -> list[str]:
     return sorted(path.parent.name for path in (FOLDER / "overlays").glob("*/kustomization.yaml"))
 
 
+def components() -> list[str]:
+    """Names of the components that come with everloop."""
+    return sorted(path.parent.name for path in (FOLDER / "components").glob("*/kustomization.yaml"))
+
+
 def render(wanted: Wanted) -> list[Object]:
     """Return the objects, in the order in which they are created.
 
     Raises:
-        UsageError: there is no such overlay, or what it says cannot work.
+        UsageError: there is no such overlay or component, or what it says cannot work.
     """
     folder = _folder(wanted.overlay)
-    items = build(folder, files={} if wanted.config is None else {CONFIG: wanted.config})
+    choice = Choice(
+        files={} if wanted.config is None else {CONFIG: wanted.config},
+        extra=tuple(_component(name) for name in wanted.components),
+        without=frozenset(wanted.without),
+    )
+    items = build(folder, choice)
     if wanted.namespace:
         set_namespace(items, wanted.namespace)
     for item in items:
@@ -62,7 +77,7 @@ def text(items: list[Object]) -> str:
     return yaml.safe_dump_all(items, sort_keys=False, width=140)
 
 
-def namespace_of(items: list[Object]) -> str:
+def namespace_of(items: Sequence[Object]) -> str:
     """The one namespace that the objects are in."""
     found = {item["metadata"]["namespace"] for item in items if "namespace" in item["metadata"]}
     if len(found) != 1:
@@ -101,6 +116,12 @@ def _folder(overlay: str) -> Path:
     if "/" in overlay or Path(overlay).is_dir():
         return Path(overlay)
     raise UsageError(f"overlay = {overlay!r}: one of {', '.join(overlays())}, or a folder with a kustomization.yaml")
+
+
+def _component(name: str) -> Path:
+    if name not in components():
+        raise UsageError(f"with = {name!r}: one of {', '.join(components())}")
+    return FOLDER / "components" / name
 
 
 def _image(image: str, wanted: Wanted) -> str:

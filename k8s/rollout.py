@@ -11,9 +11,11 @@ from k8s import releases
 from k8s.api import Kube
 from k8s.changes import Change, differences
 from k8s.errors import NotReadyError
-from k8s.objects import COMPONENT, PART_OF, WORKLOADS, Object, component, containers, key, pod_spec
+from k8s.needs import check_kinds, missing_kinds
+from k8s.objects import COMPONENT, PART_OF, WORKLOADS, Object, component, in_order, key
 from k8s.ready import reasons, standing, stuck
-from k8s.releases import LABEL, Release
+from k8s.releases import LABEL, Release, dropped
+from k8s.render import namespace_of
 
 _LOOK_S = 0.5
 _OURS = f"{PART_OF[0]}={PART_OF[1]}"
@@ -27,31 +29,27 @@ def plan(kube: Kube, items: Sequence[Object], *, force: bool = False) -> list[Ch
     Raises:
         OwnedError, RejectedError, KindMissingError: an apply would fail.
     """
+    check_kinds(kube, items)
     found = []
     for item in items:
         live = _live(kube, item)
         if live is None:
-            kube.resource(item["apiVersion"], item["kind"])
             found.append(Change(key(item), ()))
         elif fields := differences(live, kube.apply(item, dry_run=True, force=force)):
             found.append(Change(key(item), fields))
-    return found
-
-
-def missing_secrets(kube: Kube, items: Iterable[Object], namespace: str) -> list[str]:
-    """Names of the Secrets that the pods need and that neither are there nor will be made by an operator."""
-    made = {item["metadata"]["name"] for item in items if item["kind"] == "KafkaUser"}
-    made |= {f"{item['metadata']['name']}-cluster-ca-cert" for item in items if item["kind"] == "Kafka"}
-    wanted = {name for item in items for name in _secrets(item)} - made
-    return sorted(name for name in wanted if kube.get("v1", "Secret", namespace, name) is None)
+    old = _superfluous(kube, items, history(kube, namespace_of(items)))
+    return [*found, *(Change(key(item), (), gone=True) for item in old)]
 
 
 def apply(kube: Kube, items: Sequence[Object], *, namespace: str, force: bool = False, say: Say) -> list[Change]:
-    """Apply every object, in order, and keep them as a release if anything changed; answer what changed.
+    """Apply every object, in order, remove what the release before had beside them, and keep them as a release if anything changed;
+    answer what changed.
 
     Raises:
-        OwnedError, RejectedError, KindMissingError: at an object; those before it are applied. Applying again goes on from there.
+        KindMissingError: nothing is applied.
+        OwnedError, RejectedError: at an object; those before it are applied. Applying again goes on from there.
     """
+    check_kinds(kube, items)
     changed = []
     for item in items:
         before = _live(kube, item)
@@ -61,6 +59,10 @@ def apply(kube: Kube, items: Sequence[Object], *, namespace: str, force: bool = 
             changed.append(change)
             say(f"{'changed' if before else 'created'} {change.key}")
     known = history(kube, namespace)
+    for item in _superfluous(kube, items, known):
+        kube.delete(item)
+        changed.append(Change(key(item), (), gone=True))
+        say(f"removed {key(item)}: the release before had it, this one has not")
     if not known or known[-1].digest != releases.digest(items):
         number = known[-1].number + 1 if known else 1
         kube.apply(
@@ -111,8 +113,13 @@ def tidy(kube: Kube, items: Sequence[Object], *, namespace: str) -> None:
 
 
 def remove(kube: Kube, items: Sequence[Object], *, namespace: str, data: bool, say: Say) -> None:
-    """Delete what was applied, last first; volumes, and with them the namespace, only with `data`."""
-    for item in reversed(items):
+    """Delete these objects and those of the kept releases, last first; volumes, and with them the namespace, only with `data`."""
+    applied = {key(item): item for release in history(kube, namespace) for item in release.objects}
+    everything = in_order((applied | {key(item): item for item in items}).values())
+    absent = missing_kinds(kube, everything)
+    for item in reversed(everything):
+        if (item["apiVersion"], item["kind"]) in absent:
+            continue
         if data or item["kind"] not in ("Namespace", "PersistentVolumeClaim"):
             kube.delete(item, foreground=item["kind"] in WORKLOADS)
             say(f"deleted {key(item)}")
@@ -159,11 +166,8 @@ def _live(kube: Kube, item: Object) -> Object | None:
     return kube.get(item["apiVersion"], item["kind"], key(item).namespace, key(item).name)
 
 
-def _secrets(item: Object) -> Iterable[str]:
-    for container in containers(item):
-        for variable in container.get("env", ()):
-            if "secretKeyRef" in variable.get("valueFrom", {}):
-                yield variable["valueFrom"]["secretKeyRef"]["name"]
-    for volume in (pod_spec(item) or {}).get("volumes", ()):
-        if "secret" in volume:
-            yield volume["secret"]["secretName"]
+def _superfluous(kube: Kube, items: Sequence[Object], known: Sequence[Release]) -> list[Object]:
+    """What the release in force has put into the cluster, and these objects do not say any more; last first."""
+    old = dropped(known[-1].objects if known else (), items)
+    absent = missing_kinds(kube, old)
+    return [item for item in old if (item["apiVersion"], item["kind"]) not in absent and _live(kube, item) is not None]

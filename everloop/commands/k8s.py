@@ -26,6 +26,14 @@ Config = Annotated[
 ]
 Image = Annotated[str, typer.Option(help="Repository of our image. Default: the overlay's.")]
 Tag = Annotated[str, typer.Option(help="Version of our image; -cpu or -gpu is added. Default: the overlay's tags.")]
+With = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="COMPONENT", help="gpu, monitoring or newsroom, beside what the overlay takes in."),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="COMPONENT", help="A component of the overlay that is left out."),
+]
 Context = Annotated[str, typer.Option(help="Context of the kubeconfig. Default: the current one.")]
 Force = Annotated[bool, typer.Option("--force", help="Take fields over that another field manager has set otherwise.")]
 Timeout = Annotated[float, typer.Option(min=0, help="How long everything may take to become ready, seconds.")]
@@ -42,12 +50,18 @@ def register(app: typer.Typer) -> None:
 
 
 def render(
-    overlay: Overlay = "single", namespace: Namespace = "", config: Config = None, image: Image = "", tag: Tag = ""
+    overlay: Overlay = "single",
+    namespace: Namespace = "",
+    config: Config = None,
+    image: Image = "",
+    tag: Tag = "",
+    with_: With = None,
+    without: Without = None,
 ) -> None:
     """Print the manifests as YAML; no cluster is asked."""
     from k8s.render import text
 
-    print(text(_rendered(overlay, namespace, config, image, tag)), end="")
+    print(text(_rendered(overlay, namespace, config, image, tag, with_, without)), end="")
 
 
 def diff(
@@ -56,6 +70,8 @@ def diff(
     config: Config = None,
     image: Image = "",
     tag: Tag = "",
+    with_: With = None,
+    without: Without = None,
     context: Context = "",
     force: Force = False,
     as_json: Json = False,
@@ -63,7 +79,7 @@ def diff(
     """Say what `apply` would change, as the API server answers a trial run; exit status 1 when it would change something."""
     from k8s.rollout import plan
 
-    items = _rendered(overlay, namespace, config, image, tag)
+    items = _rendered(overlay, namespace, config, image, tag, with_, without)
     with _cluster(context) as kube:
         changes = plan(kube, items, force=force)
     if as_json:
@@ -80,18 +96,21 @@ def apply(
     config: Config = None,
     image: Image = "",
     tag: Tag = "",
+    with_: With = None,
+    without: Without = None,
     context: Context = "",
     force: Force = False,
     timeout: Timeout = 600.0,
     no_wait: NoWait = False,
 ) -> None:
     """Bring the cluster to what the manifests say, and wait until everything is ready; changes nothing the second time."""
+    from k8s.needs import check_kinds, missing_secrets
     from k8s.render import namespace_of
-    from k8s.rollout import missing_secrets
 
-    items = _rendered(overlay, namespace, config, image, tag)
+    items = _rendered(overlay, namespace, config, image, tag, with_, without)
     where = namespace_of(items)
     with _cluster(context) as kube:
+        check_kinds(kube, items)
         if missing := missing_secrets(kube, items, where):
             named = ", ".join(missing)
             raise UsageError(f"namespace {where} lacks Secret {named}: docs/kubernetes.md says how to make it")
@@ -170,7 +189,7 @@ def delete(
     from k8s.render import namespace_of
     from k8s.rollout import remove
 
-    items = _rendered(overlay, namespace, None, "", "")
+    items = _rendered(overlay, namespace)
     where = namespace_of(items)
     what = "everything, with all volumes" if data else "everything but the volumes"
     with _cluster(context) as kube:
@@ -192,12 +211,29 @@ def _bring(kube: Kube, items: list[Object], *, force: bool, timeout: float, no_w
     print(f"{len(changed)} objects changed" + ("" if no_wait else ", everything is ready"))
 
 
-def _rendered(overlay: str, namespace: str, config: Path | None, image: str, tag: str) -> list[Object]:
+def _rendered(
+    overlay: str,
+    namespace: str,
+    config: Path | None = None,
+    image: str = "",
+    tag: str = "",
+    with_: list[str] | None = None,
+    without: list[str] | None = None,
+) -> list[Object]:
     from k8s.render import Wanted
     from k8s.render import render as build
 
     text = None if config is None else _checked(config)
-    return build(Wanted(overlay=overlay, namespace=namespace, config=text, image=image, tag=tag))
+    wanted = Wanted(
+        overlay=overlay,
+        namespace=namespace,
+        config=text,
+        image=image,
+        tag=tag,
+        components=tuple(with_ or ()),
+        without=tuple(without or ()),
+    )
+    return build(wanted)
 
 
 def _checked(file: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from everloop.runtime.ports import free_port
 from tests.k8s.controlplane.cluster import Cluster
-from tests.k8s.kit import House, define
+from tests.k8s.kit import House, Shell, define
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The session's control plane: two nodes, a third with GPUs that only who tolerates them gets, and Strimzi's kinds. Port 9103
+    """The session's control plane: two nodes, a third with GPUs that only who tolerates them gets, and the operators' kinds. Port 9103
     of every pod, a follower's, leads to a port of this machine."""
     with Cluster(forwards={9103: free_port()}) as running:
         for name in ("node-0", "node-1"):
@@ -35,6 +35,12 @@ def cluster() -> Iterator[Cluster]:
 def house(cluster: Cluster) -> House:
     """A namespace of the session's cluster; it goes with the cluster."""
     return House(cluster)
+
+
+@pytest.fixture
+def shell(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
+    """The command line, on the session's cluster."""
+    return Shell(cluster, monkeypatch, capfd)
 
 
 @pytest.fixture

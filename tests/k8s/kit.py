@@ -11,9 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from kubernetes import client
 
+from everloop.cli import run
 from k8s.api import Kube
 from k8s.objects import Object
 from k8s.render import Wanted, render
@@ -32,10 +34,10 @@ def until(true: Callable[[], object], *, within_s: float = 60.0, what: str = "it
         time.sleep(0.05)
 
 
-def define(cluster: Cluster) -> None:
+def define(cluster: Cluster, operators: str = "*") -> None:
     """Teach a cluster the kinds of the operators that the overlays lean on."""
     extensions = client.ApiextensionsV1Api(cluster.client())
-    for path in sorted(CRDS.glob("*.yaml")):
+    for path in sorted(CRDS.glob(f"{operators}.yaml")):
         for definition in yaml.safe_load_all(path.read_text()):
             extensions.create_custom_resource_definition(definition)
             until(partial(_established, extensions, definition["metadata"]["name"]))
@@ -44,6 +46,23 @@ def define(cluster: Cluster) -> None:
 def _established(extensions: client.ApiextensionsV1Api, name: str) -> bool:
     conditions = extensions.read_custom_resource_definition(name).status.conditions or ()
     return any(each.type == "Established" and each.status == "True" for each in conditions)
+
+
+@dataclass
+class Shell:
+    """`everloop k8s …`, as a person types it, on one cluster."""
+
+    cluster: Cluster
+    monkeypatch: pytest.MonkeyPatch
+    capfd: pytest.CaptureFixture[str]
+
+    def __call__(self, *words: str, user: str = "admin") -> tuple[int, str, str]:
+        """Run a command line; answers its exit status, output and complaints."""
+        location = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        self.monkeypatch.setattr(location, str(self.cluster.kubeconfig(user)))
+        status = run(["k8s", *words])
+        out, err = self.capfd.readouterr()
+        return status, out, err
 
 
 @dataclass
@@ -59,6 +78,8 @@ class House:
         core = self.core
         core.create_namespace({"metadata": {"name": self.name}})
         self.secret("gateway-keys", keys=KEYS)
+        self.secret("gateway-scrape", key="k")
+        self.secret("redis", url="redis://elsewhere:6379/0")
 
     @property
     def core(self) -> client.CoreV1Api:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,7 @@ from kubernetes import client
 from everloop.cli import run
 from k8s.rollout import apply, wait
 from tests.k8s.controlplane.cluster import Cluster
-from tests.k8s.kit import House, until
-
-Shell = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def shell(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Shell:
-    """Run a command line; answers its exit status, output and complaints."""
-
-    def type_in(*words: str, user: str = "admin") -> tuple[int, str, str]:
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(cluster.kubeconfig(user)))
-        status = run(["k8s", *words])
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return type_in
+from tests.k8s.kit import House, Shell, until
 
 
 def test_apply_twice_changes_nothing_the_second_time_and_diff_is_empty_then(house: House, shell: Shell) -> None:

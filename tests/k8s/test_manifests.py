@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,10 +21,10 @@ from everloop.loop import SERVING_FLAGS
 from everloop.run import PARTS
 from feedback.errors import UsageError
 from feedback.topics import TOPICS
-from k8s.kustomize import build
+from k8s.kustomize import FILE, build
 from k8s.objects import WORKLOADS, Object, component, containers, key, pod_spec
 from k8s.ready import number
-from k8s.render import CONFIG, FOLDER, Wanted, overlays, render
+from k8s.render import CONFIG, FOLDER, Wanted, components, overlays, render
 from serving.model_server.flags import parse
 from tests.k8s.controlplane.cluster import Cluster
 from tests.k8s.kit import KEYS, House
@@ -58,31 +61,71 @@ def configuration(overlay: str) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("overlay", overlays())
-def test_python_renders_what_kustomize_does(cluster: Cluster, overlay: str) -> None:
-    done = cluster.kubectl("kustomize", str(FOLDER / "overlays" / overlay))
+def with_components(overlay: str, folder: Path) -> Path:
+    """A copy of an overlay that takes in every component, as somebody writes it who has no command but kubectl."""
+    source, target = FOLDER / "overlays" / overlay, folder / overlay
+    shutil.copytree(source, target)
+    said = yaml.safe_load((source / FILE).read_text())
+    for name in ("resources", "components"):
+        here = [
+            each if (source / each).is_file() else os.path.relpath(source / each, target) for each in said.get(name, ())
+        ]
+        said[name] = here
+    taken = {Path(each).name for each in said["components"]}
+    said["components"] += [
+        os.path.relpath(FOLDER / "components" / name, target) for name in components() if name not in taken
+    ]
+    (target / FILE).write_text(yaml.safe_dump(said, sort_keys=False))
+    return target
+
+
+def same(cluster: Cluster, folder: Path, ours: list[Object]) -> None:
+    done = cluster.kubectl("kustomize", str(folder))
     assert done.returncode == 0, done.stderr
     theirs = {key(item): item for item in yaml.safe_load_all(done.stdout)}
-    ours = {key(item): item for item in build(FOLDER / "overlays" / overlay)}
-    assert set(ours) == set(theirs)
-    for name, item in ours.items():
-        assert item == theirs[name]
+    assert {key(item) for item in ours} == set(theirs)
+    for item in ours:
+        assert item == theirs[key(item)]
 
 
 @pytest.mark.parametrize("overlay", overlays())
-def test_the_api_server_accepts_every_object_with_every_field(house: House, overlay: str) -> None:
-    for item in house.rendered(overlay):
+def test_python_renders_what_kustomize_does(cluster: Cluster, overlay: str) -> None:
+    same(cluster, FOLDER / "overlays" / overlay, build(FOLDER / "overlays" / overlay))
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_a_component_that_an_option_takes_in_is_as_kustomize_takes_it_in(
+    cluster: Cluster, overlay: str, tmp_path: Path
+) -> None:
+    ours = render(Wanted(overlay=overlay, components=tuple(components())))
+    same(cluster, with_components(overlay, tmp_path), ours)
+
+
+@pytest.mark.parametrize("extra", [(), tuple(components())], ids=["as-it-is", "with-all"])
+@pytest.mark.parametrize("overlay", overlays())
+def test_the_api_server_accepts_every_object_with_every_field(
+    house: House, overlay: str, extra: tuple[str, ...]
+) -> None:
+    for item in house.rendered(overlay, components=extra):
         house.kube.apply(item)
 
 
 @pytest.mark.parametrize("overlay", overlays())
 def test_every_pod_is_allowed_in_a_restricted_namespace(house: House, overlay: str) -> None:
-    for item in house.rendered(overlay):
+    items = house.rendered(overlay, components=tuple(components()))
+    for item in items:
         if item["kind"] in ("Namespace", "ServiceAccount"):
             house.kube.apply(item)
-    for item in house.rendered(overlay):
+    for item in items:
         if item["kind"] in WORKLOADS:
             house.core.create_namespaced_pod(house.name, pod_of(item), dry_run="All")
+
+
+def test_a_component_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError, match="with = 'news': one of gpu, monitoring"):
+        render(Wanted(components=("news",)))
+    with pytest.raises(UsageError, match="without = 'gpu': no component of production, which takes in: monitoring"):
+        render(Wanted(overlay="production", without=("gpu",)))
 
 
 def test_a_pod_that_asks_for_more_is_refused_there(house: House) -> None:
