@@ -37,6 +37,7 @@ BENCHES: Final[dict[str, str]] = {
     "train": "everloop.benches.train",
     "serve": "everloop.benches.serve",
     "freshness": "everloop.benches.freshness",
+    "freshness-tables": "everloop.benches.tables",
     "swap": "everloop.benches.swap",
     "k8s": "everloop.benches.k8s",
     "poison": "everloop.benches.poison",

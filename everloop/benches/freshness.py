@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everloop.benches import Options, stages
-from everloop.benches.whole import whole
+from everloop.benches.whole import Whole, whole
 from everloop.demo.freshness import Learned, Served, freshness_s, swaps
 from everloop.figures import Peer, Report, figure, report
 
@@ -46,27 +46,34 @@ def run(options: Options) -> Report:
 
 def _measure(settings: Mapping[str, Any], *, seed: int) -> dict[str, tuple[str, float]]:
     with whole(settings) as loop:
-        loop.readers(rate=RATE, seconds=_WARM_S, seed=1000 + seed)
-        before = stages.read(loop.supervisor)
-        counted = loop.readers(rate=RATE, seconds=SECONDS, seed=seed)
-        time.sleep(1.0)
-        begin = counted["begin"] * 1e6
-        served = [each for each in loop.observer.served if each.sent_time >= begin]
-        fresh = _since(begin, loop.observer.learned, served)
-        found = {
-            "freshness_p50_s": ("s", float(np.quantile(fresh, 0.5))),
-            "freshness_p99_s": ("s", float(np.quantile(fresh, 0.99))),
-            "outcomes_measured": ("", float(len(fresh))),
-            "swaps": ("", float(swaps(served))),
-            "failed_requests": ("", float(counted["failed"])),
-            "residual": ("impressions", float(loop.observer.residual())),
-            "sample_residual": ("examples", float(loop.observer.sample_residual())),
-        }
-        seen = stages.quantiles(stages.read(loop.supervisor), before)
-        for stage, (p50, p99) in seen.items():
-            found[f"stage_{stage}_p50_s"] = ("s", p50)
-            found[f"stage_{stage}_p99_s"] = ("s", p99)
-        return found
+        return measured(loop, rate=RATE, warm_s=_WARM_S, seconds=SECONDS, seed=seed)
+
+
+def measured(
+    loop: Whole, *, rate: float, warm_s: float, seconds: float, seed: int, **who: float
+) -> dict[str, tuple[str, float]]:
+    """Let readers come to a running loop; answer what became of their outcomes. `who`: see `Whole.readers`."""
+    loop.readers(rate=rate, seconds=warm_s, seed=1000 + seed, **who)
+    before = stages.read(loop.supervisor)
+    counted = loop.readers(rate=rate, seconds=seconds, seed=seed, **who)
+    time.sleep(1.0)
+    begin = counted["begin"] * 1e6
+    served = [each for each in loop.observer.served if each.sent_time >= begin]
+    fresh = _since(begin, loop.observer.learned, served)
+    found = {
+        "freshness_p50_s": ("s", float(np.quantile(fresh, 0.5))),
+        "freshness_p99_s": ("s", float(np.quantile(fresh, 0.99))),
+        "outcomes_measured": ("", float(len(fresh))),
+        "swaps": ("", float(swaps(served))),
+        "failed_requests": ("", float(counted["failed"])),
+        "residual": ("impressions", float(loop.observer.residual())),
+        "sample_residual": ("examples", float(loop.observer.sample_residual())),
+    }
+    seen = stages.quantiles(stages.read(loop.supervisor), before)
+    for stage, (p50, p99) in seen.items():
+        found[f"stage_{stage}_p50_s"] = ("s", p50)
+        found[f"stage_{stage}_p99_s"] = ("s", p99)
+    return found
 
 
 def _since(begin: float, learned: Learned, served: list[Served]) -> NDArray[np.float64]:

@@ -36,12 +36,15 @@ class Readers:
     candidates: int = 20
     delay_s: float = 0.2
     """Mean time from the answer to the click, s."""
+    fresh: float = 0.0
+    """Share of the requests that a user who never came before makes, with an item among the candidates that was never shown."""
     latencies_ms: list[float] = field(default_factory=list)
     failed: int = 0
     clicks: int = 0
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
+        self._newest = self.seed * 1_000_000
 
     async def steady(self, rate: float, seconds: float) -> None:
         """Ask `rate` times a second for `seconds`; returns when all are answered."""
@@ -57,6 +60,9 @@ class Readers:
     async def _visit(self, due: float) -> None:
         user = self._chance.randrange(self.users)
         shown = [f"i{int(self.items * self._chance.random() ** 2)}" for _ in range(self.candidates)]
+        if self.fresh and self._chance.random() < self.fresh:
+            self._newest += 1
+            user, shown[0] = self.users + self._newest, f"i{self.items + self._newest}"
         try:
             slate = await self.client.recommend(f"u{user}", candidates=list(dict.fromkeys(shown)))
         except EverloopError:
@@ -76,7 +82,14 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Run the readers."""
     async with AsyncClient(arguments.gateway, deadline_s=30.0) as client:
         with OutcomeProducer(arguments.kafka) as outcomes:
-            readers = Readers(client, outcomes, seed=arguments.seed)
+            readers = Readers(
+                client,
+                outcomes,
+                seed=arguments.seed,
+                users=arguments.users,
+                items=arguments.items,
+                fresh=arguments.fresh,
+            )
             begin = time.time()
             await readers.steady(arguments.rate, arguments.seconds)
             return {
@@ -97,6 +110,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rate", type=float, default=50.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--users", type=int, default=Readers.users)
+    parser.add_argument("--items", type=int, default=Readers.items)
+    parser.add_argument("--fresh", type=float, default=Readers.fresh)
     print(json.dumps(asyncio.run(run(parser.parse_args(argv)))))
     return 0
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +48,8 @@ class Whole:
         """The Redis server's URL."""
         return Secret(self.supervisor.addresses["redis"])
 
-    def readers(self, *, rate: float, seconds: float, seed: int = 1) -> dict[str, Any]:
-        """Let readers come; answer what they counted.
+    def readers(self, *, rate: float, seconds: float, seed: int = 1, **who: float) -> dict[str, Any]:
+        """Let readers come; answer what they counted. `who`: further options of `everloop.benches.readers`.
 
         Raises:
             UnavailableError: they failed.
@@ -59,6 +59,7 @@ class Whole:
             [
                 *(sys.executable, "-m", "everloop.benches.readers", addresses["gateway"], addresses["kafka"]),
                 *("--rate", str(rate), "--seconds", str(seconds), "--seed", str(seed)),
+                *(f"--{name}={value}" for name, value in who.items()),
             ],
             capture_output=True,
             text=True,
@@ -72,8 +73,12 @@ class Whole:
 
 
 @contextmanager
-def whole(settings: Mapping[str, Any], *, ready_s: float = 240.0) -> Iterator[Whole]:
+def whole(
+    settings: Mapping[str, Any], *, begin: Callable[[Session], None] | None = None, ready_s: float = 240.0
+) -> Iterator[Whole]:
     """Start a loop with these settings (dotted keys) over BASE, wait until a version is live, and stop it afterwards.
+
+    `begin` fills the data folder before anything starts.
 
     Raises:
         UnavailableError: a part can't be started.
@@ -82,6 +87,8 @@ def whole(settings: Mapping[str, Any], *, ready_s: float = 240.0) -> Iterator[Wh
         file = Path(folder) / "everloop.toml"
         file.write_text(toml.text(toml.tree({**BASE, **settings})), encoding="utf-8")
         session = open_session(Path(folder), file)
+        if begin is not None:
+            begin(session)
         with running(session) as supervisor:
             supervisor.wait_ready(timeout_s=ready_s)
             kafka = replace(session.loaded.config.kafka, bootstrap=supervisor.addresses["kafka"])

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="join, train, serve, freshness, swap, poison or k8s.")],
+    name: Annotated[str, typer.Argument(help="join, train, serve, freshness, freshness-tables, swap, poison or k8s.")],
     runs: Annotated[int, typer.Option(min=1, help="Runs of each measurement; the value is their median.")] = 3,
     peers: Annotated[bool, typer.Option(help="Measure the peers in the same call.")] = True,
     log: Annotated[str, typer.Option("--log", metavar="LOG", help="train, poison: the log to measure on.")] = "",
