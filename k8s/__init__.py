@@ -17,5 +17,6 @@ needs        what a cluster must have before anything is applied
 rollout      apply, and wait
 tunnel       a page of a pod, through the API server
 status       what runs
+face         what a candidate for a lease shows: ready, alive, metrics
 lead         one process among many: the trainer's lease
 """

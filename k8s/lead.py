@@ -17,24 +17,20 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 from feedback.errors import EverloopError, UnavailableError
 from k8s.api import Kube, connect
+from k8s.face import serve
 from k8s.objects import Object
 
 LOST = 3
 """Exit status of one that another has taken the Lease from."""
 
 _API = "coordination.k8s.io/v1"
-_PROBE_S = 1.0
-_STILL_S = 60.0
 
 Verdict = Literal["ours", "free", "theirs"]
 
@@ -187,38 +183,6 @@ class Lead:
                 self._put(found)
 
 
-def serve(lead: Lead, *, health: str, port: int, host: str = "0.0.0.0") -> ThreadingHTTPServer:
-    """Answer /ready (it stands by, or leads and the command answers at `health`) and /live."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            alive = time.monotonic() - lead.turned < _STILL_S
-            good = (answers(health) if lead.leading else lead.verdict == "theirs") if self.path == "/ready" else alive
-            body = json.dumps({"leading": lead.leading, "lease": lead.verdict, "alive": alive}).encode()
-            self.send_response(200 if good else 503)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Probes are not logged."""
-
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
-    return server
-
-
-def answers(url: str) -> bool:
-    """Whether a page is there."""
-    try:
-        with urllib.request.urlopen(url, timeout=_PROBE_S) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def say(event: str, *, level: str = "info", **fields: object) -> None:
     """Write one JSON line to stderr."""
     line = {"time": datetime.now(UTC).isoformat(), "level": level, "part": "lead", "event": event} | fields
@@ -231,8 +195,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--lease", required=True, help="name of the Lease, which must exist")
     parser.add_argument("--namespace", default=os.environ.get("POD_NAMESPACE", ""), help="default: $POD_NAMESPACE")
     parser.add_argument("--identity", default=os.environ.get("POD_NAME", ""), help="default: $POD_NAME")
-    parser.add_argument("--health", required=True, help="URL at which the command answers when it is ready")
-    parser.add_argument("--port", type=int, default=9105, help="of /ready and /live")
+    parser.add_argument(
+        "--health", required=True, help="URL at which the command answers when it is ready; beside it: /metrics"
+    )
+    parser.add_argument("--port", type=int, default=9105, help="of /ready, /live and /metrics")
     parser.add_argument("command", nargs="+", help="what to run")
     options = parser.parse_args(argv)
     terms = Terms()
@@ -248,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: lead.stop())
-        server = serve(lead, health=options.health, port=options.port)
+        server = serve(lead, lease=options.lease, health=options.health, port=options.port)
         try:
             return lead.run()
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from k8s.api import Kube
+from k8s.face import serve
 from k8s.lead import LOST, Claim, Lead, Terms
 from tests.k8s.controlplane.cluster import Cluster
 from tests.k8s.kit import House, until
@@ -143,6 +146,68 @@ def test_work_that_does_not_end_when_told_is_killed_after_its_grace(leased: Hous
     until(lambda: candidate.works)
     assert candidate.end() == -signal.SIGKILL
     assert holder(leased) == ""
+
+
+PAGE = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Pages(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"work_done 7.0\\n")
+
+with HTTPServer(("127.0.0.1", 0), Pages) as server:
+    open(sys.argv[1] + ".new", "w").write(str(server.server_port))
+    __import__("os").rename(sys.argv[1] + ".new", sys.argv[1])
+    server.serve_forever()
+"""
+
+
+def seen(candidate: Candidate, port: int, page: str) -> tuple[int, str]:
+    """What Prometheus, or a probe, gets from a candidate whose command listens on a port."""
+    server = serve(candidate.lead, lease="trainer", health=f"http://127.0.0.1:{port}/health", port=0, host="127.0.0.1")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{page}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_one_that_stands_by_is_scraped_and_says_so_and_one_that_leads_passes_its_commands_metrics_on(
+    leased: House, tmp_path: Path
+) -> None:
+    first = Candidate(leased, "a", tmp_path, work=PAGE)
+    started = [first]
+    try:
+        until(lambda: first.works)
+        second = Candidate(leased, "b", tmp_path, work=PAGE)
+        started.append(second)
+        until(lambda: second.lead.verdict == "theirs")
+        port = int(first.mark.read_text())
+        status, text = seen(second, port, "/metrics")
+        assert (status, seen(second, port, "/ready")[0]) == (200, 200)
+        assert 'everloop_lead_standby{lease="trainer"} 1.0' in text and "work_done" not in text
+        status, text = seen(first, port, "/metrics")
+        assert (status, seen(first, port, "/ready")[0]) == (200, 200)
+        assert 'everloop_lead_standby{lease="trainer"} 0.0' in text and "work_done 7.0" in text
+        # It leads, and what it runs does not answer: that is what "down" means.
+        assert (seen(first, 1, "/metrics")[0], seen(first, 1, "/ready")[0], seen(first, 1, "/live")[0]) == (
+            503,
+            503,
+            200,
+        )
+        first.end()
+        until(lambda: second.works)
+        assert "work_done 7.0" in seen(second, int(second.mark.read_text()), "/metrics")[1]
+    finally:
+        for each in started:
+            each.end()
 
 
 def test_a_leader_goes_on_while_the_api_server_is_away(own_cluster: Cluster, tmp_path: Path) -> None:

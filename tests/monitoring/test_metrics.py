@@ -6,6 +6,7 @@ import json
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from everloop.steer.metrics import Metrics as SteerMetrics
 from feedback.settings import KafkaSettings
+from k8s.face import serve
 from serving.gateway.metrics import Metrics as GatewayMetrics
 from serving.model_server.faults import Code
 from serving.model_server.metrics import Metrics as ServerMetrics
@@ -166,6 +168,27 @@ def test_the_watcher_exports_what_is_asked_of_it() -> None:
     assert labelled(exported, "everloop_steer_") == []
 
 
+@dataclass
+class Candidate:
+    """One that stands by until it is told to lead."""
+
+    leading: bool = False
+    verdict: str = "theirs"
+    turned: float = 0.0
+
+
+def test_a_trainer_that_stands_by_exports_what_is_asked_of_it() -> None:
+    server = serve(Candidate(), lease="trainer", health="http://127.0.0.1:1/health", port=0, host="127.0.0.1")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+            exported = read(answer.read().decode())
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert missing(exported, "everloop_lead_") == []
+    assert labelled(exported, "everloop_lead_") == []
+
+
 def test_the_model_server_exports_what_is_asked_of_it() -> None:
     metrics = ServerMetrics()
     metrics.count_request("news", Code.OK)
@@ -199,7 +222,15 @@ def test_every_stage_of_freshness_that_is_asked_for_has_a_part_that_exports_it()
 
 
 def test_nothing_is_asked_of_a_part_that_there_is_not() -> None:
-    known = (*GATEWAY, "everloop_join_", "everloop_trainer_", "everloop_follower_", "everloop_steer_", ":tensorflow:")
+    known = (
+        *GATEWAY,
+        "everloop_join_",
+        "everloop_trainer_",
+        "everloop_lead_",
+        "everloop_follower_",
+        "everloop_steer_",
+        ":tensorflow:",
+    )
     everything = dict(wanted(""))
     asked = {where.split(": ")[-1] for where in everything}
     assert {metric for metric in asked if not metric.startswith((*known, "everloop_freshness_"))} == {"up"}

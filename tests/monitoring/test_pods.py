@@ -10,7 +10,7 @@ from k8s.kustomize import build
 from k8s.objects import WORKLOADS, Object, component, containers
 from tests.monitoring.kit import MONITORING, dashboard
 
-PAGES = {"metrics": "/metrics", "http": "/metrics", "rest": "/monitoring/prometheus/metrics"}
+PAGES = {"metrics": "/metrics", "lead": "/metrics", "http": "/metrics", "rest": "/monitoring/prometheus/metrics"}
 OVERLAYS = sorted(each.name for each in (MONITORING.parent / "overlays").iterdir())
 
 
