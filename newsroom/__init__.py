@@ -12,4 +12,12 @@ Here belongs what happens outside the loop: articles, readers, what they do and 
 6. `reading`   the visits: what readers read by themselves, as a click log
 7. `world`     requests, candidates, click probabilities of any slate, and what comes of it
 8. `arrival`   the order and the times in which word of it arrives
+9. `log`       what readers read by themselves, as slates with one click
+
+and, for readers as clients of a loop that runs:
+
+10. `requests` visits as a web server puts them to a recommendation service
+11. `outbox`   outcomes until word of them is sent
+12. `live`     requests to the gateway at their times, outcomes to Kafka
+13. `tally`    what came of it
 """

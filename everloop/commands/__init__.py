@@ -13,6 +13,7 @@ MODULES: Final = (
     "status",
     "demo",
     "replay",
+    "newsroom",
     "train",
     "doctor",
     "config",
