@@ -7,7 +7,7 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
-ARG PART=gateway,streams,trainer,follower,k8s
+ARG PART=gateway,streams,trainer,follower,client,k8s
 WORKDIR /src
 COPY pyproject.toml requirements.lock README.md ./
 COPY feedback feedback

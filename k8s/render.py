@@ -129,4 +129,5 @@ def _image(image: str, wanted: Wanted) -> str:
     if name.rpartition("/")[2] != _OURS:
         return image
     flavour = tag.rpartition("-")[2]
-    return f"{wanted.image or name}:{f'{wanted.tag}-{flavour}' if wanted.tag else tag}"
+    wanted_tag = f"{wanted.tag}-{flavour}" if wanted.tag else tag
+    return f"{wanted.image or name}:{wanted_tag}" if wanted_tag else wanted.image or name

@@ -79,6 +79,7 @@ class House:
         core.create_namespace({"metadata": {"name": self.name}})
         self.secret("gateway-keys", keys=KEYS)
         self.secret("gateway-scrape", key="k")
+        self.secret("newsroom-key", key="k")
         self.secret("redis", url="redis://elsewhere:6379/0")
 
     @property

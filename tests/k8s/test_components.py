@@ -105,3 +105,20 @@ def test_the_key_that_prometheus_needs_is_asked_for_where_it_is_needed(house: Ho
     assert status == 2
     assert f"namespace {house.name} lacks Secret gateway-scrape" in err
     assert shell("diff", "-n", house.name)[0] == 1
+
+
+def test_the_newsroom_comes_where_it_is_asked_for_with_a_key_and_goes_again(house: House, shell: Shell) -> None:
+    house.core.delete_namespaced_secret("newsroom-key", house.name)
+    status, _, err = shell("apply", "-n", house.name, "--with", "newsroom")
+    assert status == 2
+    assert f"namespace {house.name} lacks Secret newsroom-key" in err
+    house.secret("newsroom-key", key="k")
+    status, _, err = shell("apply", "-n", house.name, "--with", "newsroom")
+    assert status == 0, err
+    assert len(house.pods("newsroom")) == 1
+    assert "newsroom" in shell("status", "-n", house.name)[1]
+    status, _, err = shell("apply", "-n", house.name)
+    assert status == 0, err
+    assert "removed Deployment newsroom" in err
+    until(lambda: not house.pods("newsroom"))
+    assert house.pods("gateway")

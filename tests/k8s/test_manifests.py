@@ -9,11 +9,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
+import typer
 import yaml
 from kubernetes.client import ApiException
 
+from everloop.cli import application
 from everloop.config.addresses import AddressSettings
 from everloop.config.load import load
 from everloop.figures import Report
@@ -122,7 +125,7 @@ def test_every_pod_is_allowed_in_a_restricted_namespace(house: House, overlay: s
 
 
 def test_a_component_that_there_is_not_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="with = 'news': one of gpu, monitoring"):
+    with pytest.raises(UsageError, match="with = 'news': one of gpu, monitoring, newsroom"):
         render(Wanted(components=("news",)))
     with pytest.raises(UsageError, match="without = 'gpu': no component of production, which takes in: monitoring"):
         render(Wanted(overlay="production", without=("gpu",)))
@@ -154,6 +157,32 @@ def test_every_container_of_ours_runs_a_part_that_there_is(overlay: str) -> None
         for container in containers(item):
             if container["image"].rpartition("/")[2].startswith("everloop"):
                 assert container["args"][-1] in PARTS
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_the_newsroom_is_a_command_that_there_is_and_reaches_what_it_needs(overlay: str) -> None:
+    items = render(Wanted(overlay=overlay, components=("newsroom",)))
+    [newsroom] = [item for item in items if str(key(item)) == "Deployment newsroom"]
+    [container] = containers(newsroom)
+    words = [*container["command"], *container["args"]]
+    at: Any = typer.main.get_command(application())
+    context = click.Context(at, info_name=words[0])
+    _, at, rest = at.resolve_command(context, words[1:])
+    given = at.make_context(at.name, rest, parent=context).params
+    assert (given["gateway"], given["duration"]) == ("http://gateway", 0.0)
+    # Its key is no argument, and in production neither is Kafka's password.
+    secrets = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
+    assert secrets == {"EVERLOOP_KEY"} | ({"EVERLOOP_KAFKA__SASL_PASSWORD"} if overlay == "production" else set())
+    [kafka] = {
+        port["port"]
+        for item in items
+        if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "to-kafka"
+        for rule in item["spec"]["egress"]
+        for port in rule["ports"]
+    }
+    [policy] = [item["spec"] for item in items if str(key(item)) == "NetworkPolicy newsroom"]
+    opened = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert {kafka, AddressSettings().gateway_port} <= opened
 
 
 def test_the_ports_are_those_on_which_the_parts_listen() -> None:
