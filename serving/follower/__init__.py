@@ -14,10 +14,13 @@ Read in this order:
 6. `order`     which delta fits on which model: pure
 7. `server`    the model server's gRPC API, with deadlines
 8. `apply`     deltas into one loaded version
-9. `verify`    probe requests before a version is shown to readers
-10. `swap`     the label moves
-11. `report`   the replicas topic and the metrics
-12. `follow`   the loop that puts them together
-13. `main`     the process
-14. `proxy`    a gRPC proxy that fails on purpose, for tests and drills
+9. `feeders`   one for each loaded version
+10. `downloads` versions that are coming to this disk
+11. `verify`    probe requests before a version is shown to readers
+12. `given`     what the server has been configured to
+13. `swap`      the label moves
+14. `report`    the replicas topic, the status and the metrics
+15. `follow`    the loop that puts them together
+16. `main`      the process
+17. `proxy`     a gRPC proxy that fails on purpose, for tests and drills
 """

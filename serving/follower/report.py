@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,7 +18,8 @@ from feedback.clock import SECOND
 from feedback.settings import KafkaSettings
 from feedback.topics import MODELS, REPLICAS
 from feedback.versions import ModelEvent, Replica
-from serving.follower.apply import Applied
+from serving.follower.apply import Applied, Progress
+from serving.follower.plan import View
 
 log = logging.getLogger("everloop.follower")
 
@@ -78,6 +82,21 @@ class Metrics:
             if delta.header.trained_time:
                 self.stage.labels("synced").observe(max(0, applied.time - delta.header.trained_time) / SECOND)
 
+    def show(
+        self, progress: Mapping[int, Progress], *, live: int, ready: bool, problem: bool, checksums: tuple[int, int]
+    ) -> None:
+        """Set the gauges. `checksums`: those that held and those that did not."""
+        self.live.set(live)
+        self.ready.set(ready)
+        self.problem.set(problem)
+        for version, at in progress.items():
+            self.sequence.labels(str(version)).set(at.at.sequence)
+        self.retries.set(sum(at.retries for at in progress.values()))
+        self.passed.set(checksums[0])
+        self.failed.set(checksums[1])
+        if live in progress:
+            self.watermark.set(progress[live].watermark / SECOND)
+
     def forget(self, version: int) -> None:
         """Drop the series of a version that is gone."""
         for metric in (self.deltas, self.sequence):
@@ -90,14 +109,21 @@ class Metrics:
 class Reporter:
     """Writes to the replicas and models topics; a broker that is away costs reports, never deltas."""
 
-    def __init__(self, kafka: KafkaSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, *, report_s: float, heartbeat_s: float) -> None:
         self._kafka = kafka
+        self._report_s, self._heartbeat_s = report_s, heartbeat_s
+        self._said: tuple[float, Replica | None] = (0.0, None)
         self._producer: Any = None
         self._lock = threading.Lock()
 
-    def replica(self, record: Replica) -> None:
-        """Say how far this replica has come."""
-        self._send(REPLICAS, record.key, versions.encode(record))
+    def standing(self, record: Replica) -> None:
+        """Say how far this replica has come: soon when that has changed, now and then when it has not."""
+        said_at, before = self._said
+        now = time.monotonic()
+        changed = before is None or msgspec.structs.replace(before, time=record.time) != record
+        if now - said_at >= (self._report_s if changed else self._heartbeat_s):
+            self._send(REPLICAS, record.key, versions.encode(record))
+            self._said = (now, record)
 
     def event(self, event: ModelEvent) -> None:
         """Say what happened to a version."""
@@ -120,3 +146,26 @@ class Reporter:
             if self._producer is not None:
                 self._producer.close(timeout=2)
                 self._producer = None
+
+
+def described(view: View) -> dict[str, Any]:
+    """A view in words and numbers, for /status."""
+    return {
+        "labels": dict(view.labels),
+        "loaded": {
+            str(version): {
+                "state": loaded.state.name.lower(),
+                "epoch": loaded.at.epoch,
+                "sequence": loaded.at.sequence,
+                "caught_up": loaded.caught_up,
+                "stuck": loaded.stuck,
+                "tainted": loaded.tainted,
+            }
+            for version, loaded in view.loaded.items()
+        },
+        "local": sorted(view.local),
+        "fetching": sorted(view.fetching),
+        "unusable": {str(version): reason for version, reason in view.unusable.items()},
+        "floor": view.floor,
+        "paused": bool(view.control and view.control.paused),
+    }
