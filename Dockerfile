@@ -7,6 +7,8 @@
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS build
+# For an object store under the trainer, its client: --build-arg STORE=s3fs (or gcsfs, adlfs).
+ARG STORE=
 ARG PART=gateway,streams,trainer,follower,client,k8s
 WORKDIR /src
 COPY pyproject.toml requirements.lock README.md ./
@@ -20,7 +22,7 @@ COPY everloop everloop
 # A constraints file pins versions without installing all of them; pip takes hashes only where everything is installed.
 RUN sed -E '/^[[:space:]]*--hash/d; s/[[:space:]]*\\$//' requirements.lock > constraints.txt \
     && python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[${PART}]"
+    && /venv/bin/pip install --no-cache-dir --constraint constraints.txt ".[${PART}]" ${STORE}
 
 FROM build AS build-gpu
 RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt "tensorflow[and-cuda]"

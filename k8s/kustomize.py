@@ -136,8 +136,11 @@ def _patches(folder: Path, said: Sequence[Mapping[str, Any]], made: Build) -> No
         for patch in _split(text):
             target = each.get("target") or {"kind": patch["kind"], "name": patch["metadata"]["name"]}
             found = [at for at, item in enumerate(made.objects) if _matches(item, target)]
-            if not found:
+            if not found and "target" not in each:
                 raise UsageError(f"{folder / FILE}: no object matches the patch's target {target}")
+            if isinstance(patch, dict) and patch.get("$patch") == "delete":
+                made.objects = [item for at, item in enumerate(made.objects) if at not in found]
+                continue
             for at in found:
                 change = patched if isinstance(patch, list) else merged
                 made.objects[at] = change(made.objects[at], patch)

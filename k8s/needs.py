@@ -63,6 +63,9 @@ def _secrets(item: Object) -> Iterator[str]:
         for variable in container.get("env", ()):
             if "secretKeyRef" in variable.get("valueFrom", {}):
                 yield variable["valueFrom"]["secretKeyRef"]["name"]
+        for source in container.get("envFrom", ()):
+            if "secretRef" in source:
+                yield source["secretRef"]["name"]
     for volume in (pod_spec(item) or {}).get("volumes", ()):
         if "secret" in volume:
             yield volume["secret"]["secretName"]

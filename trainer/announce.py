@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from feedback.clock import now_us
+from feedback.errors import UnavailableError
 from feedback.versions import Manifest
 from trainer.observe import log
 from trainer.publish import delete_before
-from trainer.release import event_of
+from trainer.release import Still, event_of
 
 if TYPE_CHECKING:
     from trainer.train import Trainer
@@ -35,7 +36,18 @@ def begin_version(trainer: Trainer) -> None:
     trainer.cut()
     trainer.version_step = trainer.loop.learner.step
     state, number = trainer.still(), trainer.store.next()
-    trainer.exporting = trainer.releases.submit(lambda: (trainer.releases.version(state, number), state.slates))
+    trainer.exporting = trainer.releases.submit(lambda: _made(trainer, state, number))
+
+
+def _made(trainer: Trainer, state: Still, number: int) -> tuple[Manifest, int] | None:
+    """Write a version, answer it with the settled slates then; None: the store does not take it, and learning goes on without."""
+    try:
+        return trainer.releases.version(state, number), state.slates
+    except UnavailableError as error:
+        if not trainer.settings.store.uri:
+            raise
+        log("version_not_stored", level="error", version=number, reason=str(error))
+        return None
 
 
 def exported(trainer: Trainer, manifest: Manifest, slates: int, *, probation: bool = True) -> None:
@@ -73,6 +85,5 @@ def retire(trainer: Trainer) -> None:
 
 def tell(trainer: Trainer, manifest: Manifest, event: str, **fields: Any) -> None:
     """Tell of an event in a version's life."""
-    uri = str(trainer.store.path(manifest.version).absolute())
-    trainer.steering.tell(event_of(manifest, event, uri, **fields))
+    trainer.steering.tell(event_of(manifest, event, trainer.store.uri(manifest.version), **fields))
     log(event, version=manifest.version, epoch=manifest.epoch, sequence=manifest.sequence)

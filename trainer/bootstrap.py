@@ -17,6 +17,7 @@ from feedback.events import Sample
 from feedback.features import Feature, FeatureSpec
 from trainer.checkpoint import Checkpoints
 from trainer.contract import Makes
+from trainer.depot import checkpoints_of, versions_of
 from trainer.lesson import Lesson, takes
 from trainer.line import Places, line_of
 from trainer.loop import Loop
@@ -72,7 +73,8 @@ def train_from(
         UsageError: the line has learned before, or the log has no samples.
     """
     places = Places(data, settings.model.name, line_of(FeatureSpec(features=features), settings.model))
-    checkpoints = Checkpoints(places.checkpoints) if write else None
+    depot = checkpoints_of(settings.store, places.line)
+    checkpoints = Checkpoints(places.checkpoints, depot=depot) if write else None
     if checkpoints is not None and checkpoints.names():
         raise UsageError(f"line {places.line} has learned before: its checkpoints are in {places.checkpoints}")
     lesson = Lesson(features, settings, make=make)
@@ -110,7 +112,7 @@ def write_version(
     loop.cut(now_us())
     # The log's times and labels are not the stream's: what waits for labels, and where the stream stands, begin anew.
     loop.validation.watermarks.clear()
-    store = VersionStore(places.models)
+    store = VersionStore(places.models, depot=versions_of(settings.store, settings.model.name))
     releases = Releases(
         line=places.line, settings=settings, features=list(features), checkpoints=checkpoints, store=store
     )

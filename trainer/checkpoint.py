@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from feedback.errors import CorruptError
 from feedback.versions import FileEntry
+from trainer.depot import Depot
 from trainer.durable import appearing, entries, remove, sweep, verify
 
 MANIFEST: Final = "manifest.json"
@@ -64,10 +65,10 @@ class Loaded(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoints:
-    """The checkpoints of one model line, in one folder."""
+    """The checkpoints of one model line, in one folder; with a depot, those that stand there as well."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, depot: Depot | None = None) -> None:
+        self._folder, self._depot = folder, depot
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
 
@@ -82,7 +83,23 @@ class Checkpoints:
 
     def names(self) -> list[str]:
         """Names of all that are there, whole or not, oldest first."""
-        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and path.name.startswith("e"))
+        return sorted({*self._local(), *self.stored()})
+
+    def stored(self) -> list[str]:
+        """Names of those that a trainer on another machine finds, oldest first; without a depot there is no other machine."""
+        return self._local() if self._depot is None else self._depot.names()
+
+    def store(self, names: Collection[str]) -> None:
+        """Put those that are only here where a trainer on another machine finds them. Raises UnavailableError."""
+        if self._depot is not None:
+            for name in sorted(set(names) & set(self._local()) - set(self._depot.names())):
+                self._depot.push(self._folder / name)
+
+    def share(self) -> None:
+        """Store what is only here, and remove what was left half there. Of the one trainer alone; raises UnavailableError."""
+        if self._depot is not None:
+            self._depot.sweep()
+            self.store(self._local())
 
     def load(self, name: str) -> Loaded:
         """Read one.
@@ -90,8 +107,10 @@ class Checkpoints:
         Raises:
             CorruptError: it is not there, not whole, or of another format.
         """
-        mark = self.mark(name, verified=True)
         folder = self._folder / name
+        if self._depot is not None and not folder.is_dir():
+            self._depot.pull(name, folder)
+        mark = self.mark(name, verified=True)
         try:
             loop = msgspec.msgpack.decode((folder / _LOOP).read_bytes())
         except (OSError, msgspec.DecodeError) as error:
@@ -102,7 +121,9 @@ class Checkpoints:
         """Read where one stands. Raises CorruptError as `load` does."""
         folder = self._folder / name
         try:
-            manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
+            far = self._depot is not None and not folder.is_dir()
+            text = self._depot.manifest(name) if self._depot and far else (folder / MANIFEST).read_bytes()
+            manifest = msgspec.json.decode(text, type=_Manifest)
         except (OSError, msgspec.DecodeError) as error:
             raise CorruptError(f"checkpoint {name}: its manifest can't be read: {error}") from error
         if manifest.mark.format != _VERSION:
@@ -136,8 +157,14 @@ class Checkpoints:
         names = self.names()
         old = [name for name in names[: max(0, len(names) - keep)] if name not in needed]
         for name in old:
-            remove(self._folder / name)
+            if (self._folder / name).is_dir():
+                remove(self._folder / name)
+            if self._depot is not None:
+                self._depot.remove(name)
         return old
+
+    def _local(self) -> list[str]:
+        return sorted(path.name for path in self._folder.iterdir() if path.is_dir() and path.name.startswith("e"))
 
 
 pack = msgspec.msgpack.encode

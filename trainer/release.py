@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from feedback.clock import now_us
-from feedback.errors import CorruptError, EverloopError
+from feedback.errors import CorruptError, EverloopError, UnavailableError
 from feedback.versions import Control, Manifest, ModelEvent
 from trainer.batch import Batch
 from trainer.checkpoint import Checkpoints, Mark, pack
@@ -121,7 +121,12 @@ class Releases:
         )
         name = self.checkpoints.write(mark, learner=snapshot.save, loop=state.loop)
         needed = {manifest.checkpoint for manifest in self.store.manifests()}
-        self.checkpoints.retire(keep=self._settings.checkpoints.keep, needed=needed | {name})
+        try:
+            self.checkpoints.store(needed | {name})
+            self.checkpoints.retire(keep=self._settings.checkpoints.keep, needed=needed | {name})
+        except UnavailableError as error:
+            # It is safe here; learning does not wait for the store, and the next checkpoint is stored again.
+            log("checkpoint_not_stored", level="error", checkpoint=name, reason=str(error))
         return name
 
     def version(self, state: Still, number: int) -> Manifest:
@@ -161,14 +166,22 @@ class Releases:
             replica_s=versions.replica_s,
         )
         for number in old:
-            self.store.remove(number)
+            try:
+                self.store.remove(number)
+            except UnavailableError as error:
+                log("version_not_removed", level="warning", version=number, reason=str(error))
+                continue
             log("version_removed", version=number)
         return old
 
     def needed_sequence(self, epoch: int) -> int:
         """The least sequence from which somebody may still want deltas: of the kept checkpoints and this epoch's versions."""
         found = [m.sequence for m in self.store.manifests() if m.line == self._line and m.epoch == epoch]
-        for name in self.checkpoints.names()[-self._settings.checkpoints.keep :]:
+        try:
+            names = self.checkpoints.stored()
+        except UnavailableError:
+            return 0
+        for name in names[-self._settings.checkpoints.keep :]:
             try:
                 found.append(self.checkpoints.mark(name).sequence)
             except CorruptError:

@@ -20,6 +20,7 @@ from trainer.batch import batch_of
 from trainer.checkpoint import Checkpoints, Loaded
 from trainer.consume import Reader
 from trainer.contract import Makes
+from trainer.depot import checkpoints_of, versions_of
 from trainer.gate import Gate
 from trainer.line import Places, line_of
 from trainer.loop import Loop
@@ -81,10 +82,11 @@ def replay_version(
     made = make or _tensorflow()
     spec = FeatureSpec(features=features)
     places = Places(data, settings.model.name, line_of(spec, settings.model))
-    manifest = VersionStore(places.models).manifest(version)
+    depot = versions_of(settings.store, settings.model.name)
+    manifest = VersionStore(places.models, depot=depot).manifest(version)
     if manifest.line != places.line:
         raise UsageError(f"version {version} is of line {manifest.line}, the configuration describes {places.line}")
-    checkpoints = Checkpoints(places.checkpoints)
+    checkpoints = Checkpoints(places.checkpoints, depot=checkpoints_of(settings.store, places.line))
     published = [
         each
         for each in read_published(kafka, line=places.line)

@@ -174,6 +174,16 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """Where checkpoints and versions go beside the data folder, so that a trainer on another machine, and followers, find them."""
+
+    uri: str = ""
+    """A folder of a share or an object store (fsspec), e.g. `s3://bucket/everloop`. Default: none, the data folder is all there is."""
+    storage: dict[str, str] = field(default_factory=dict)
+    """Options for that store (fsspec), e.g. an endpoint; credentials belong into the environment. Default: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
     """Everything under [trainer]."""
 
@@ -187,6 +197,8 @@ class TrainerSettings:
     """When a base is exported, and how many are kept."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     """How often the state is saved."""
+    store: StoreSettings = StoreSettings()
+    """Where others find checkpoints and versions."""
     validation: ValidationSettings = ValidationSettings()
     """Progressive validation."""
     gate: GateSettings = GateSettings()

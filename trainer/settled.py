@@ -94,7 +94,10 @@ class SettledFile:
 def read_settled(folder: Path) -> Array:
     """Read every settled row that is kept (dtype ROW), in the order in which they settled."""
     pieces = [np.fromfile(path, ROW) for path in sorted(folder.glob("settled-*.bin"))]
-    return np.concatenate(pieces) if pieces else np.empty(0, ROW)
+    found = np.concatenate(pieces) if pieces else np.empty(0, ROW)
+    # A hole: rows that another machine wrote, before the trainer came to this one.
+    kept: Array = found[found["time"] != 0]
+    return kept
 
 
 @dataclass(frozen=True)

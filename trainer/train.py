@@ -21,6 +21,7 @@ from trainer import announce
 from trainer.checkpoint import Checkpoints, Loaded
 from trainer.consume import Reader, end_offsets, weight
 from trainer.contract import Learns, Makes
+from trainer.depot import checkpoints_of, versions_of
 from trainer.gate import Gate, RefusedError
 from trainer.line import Places, line_of
 from trainer.loop import Loop
@@ -56,8 +57,8 @@ class Trainer:
         self.woken = threading.Event()
         self.steering = Steering(kafka, model=settings.model.name, changed=self._wake)
         used = max((event.version for event in self.steering.events), default=0)
-        self.store = VersionStore(self.places.models, used=used)
-        self.checkpoints = Checkpoints(self.places.checkpoints)
+        self.store = VersionStore(self.places.models, used=used, depot=versions_of(settings.store, settings.model.name))
+        self.checkpoints = Checkpoints(self.places.checkpoints, depot=checkpoints_of(settings.store, self.line))
         self.deltas = DeltaLog(
             kafka,
             line=self.line,
@@ -65,6 +66,8 @@ class Trainer:
             window=settings.deltas.window,
             done=self._committed,
         )
+        self.store.share()
+        self.checkpoints.share()
         self.releases = Releases(
             line=self.line,
             settings=settings,
@@ -354,7 +357,8 @@ class Trainer:
             return
         if self.exporting is not None:
             exporting, self.exporting = self.exporting, None
-            announce.exported(self, *exporting.result())
+            if (made := exporting.result()) is not None:
+                announce.exported(self, *made)
             self.releases.submit(lambda: announce.retire(self))
             return
         step = self.loop.learner.step

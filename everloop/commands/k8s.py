@@ -28,7 +28,9 @@ Image = Annotated[str, typer.Option(help="Repository of our image. Default: the 
 Tag = Annotated[str, typer.Option(help="Version of our image; -cpu or -gpu is added. Default: the overlay's tags.")]
 With = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="COMPONENT", help="gpu, monitoring or newsroom, beside what the overlay takes in."),
+    typer.Option(
+        "--with", metavar="COMPONENT", help="bucket, gpu, monitoring or newsroom, beside what the overlay takes in."
+    ),
 ]
 Without = Annotated[
     list[str] | None,

@@ -80,6 +80,7 @@ class House:
         self.secret("gateway-keys", keys=KEYS)
         self.secret("gateway-scrape", key="k")
         self.secret("newsroom-key", key="k")
+        self.secret("bucket", uri="memory:///everloop")
         self.secret("redis", url="redis://elsewhere:6379/0")
 
     @property

@@ -125,7 +125,7 @@ def test_every_pod_is_allowed_in_a_restricted_namespace(house: House, overlay: s
 
 
 def test_a_component_that_there_is_not_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="with = 'news': one of gpu, monitoring, newsroom"):
+    with pytest.raises(UsageError, match="with = 'news': one of bucket, gpu, monitoring, newsroom"):
         render(Wanted(components=("news",)))
     with pytest.raises(UsageError, match="without = 'gpu': no component of production, which takes in: monitoring"):
         render(Wanted(overlay="production", without=("gpu",)))
@@ -183,6 +183,22 @@ def test_the_newsroom_is_a_command_that_there_is_and_reaches_what_it_needs(overl
     [policy] = [item["spec"] for item in items if str(key(item)) == "NetworkPolicy newsroom"]
     opened = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     assert {kafka, AddressSettings().gateway_port} <= opened
+
+
+@pytest.mark.parametrize("overlay", overlays())
+def test_with_a_bucket_nobody_needs_a_volume_that_many_nodes_mount(overlay: str) -> None:
+    items = render(Wanted(overlay=overlay, components=("bucket",)))
+    assert not [item for item in items if item["kind"] == "PersistentVolumeClaim"]
+    users = [item for item in items if item["kind"] == "Deployment" and component(item) in ("trainer", "model-server")]
+    assert len(users) == 2
+    for item in users:
+        [models] = [each for each in (pod_spec(item) or {})["volumes"] if each["name"] == "models"]
+        assert models == {"name": "models", "emptyDir": {}}
+        [reads] = [each for each in containers(item) if "envFrom" in each]
+        assert reads["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    [trainer] = [each for each in containers(users[1]) if each["name"] == "trainer"]
+    loaded = load(None, environ={name: value for name, value in environment(users[1], trainer).items() if "__" in name})
+    assert loaded.config.trainer.store.uri == "secret"
 
 
 def test_the_ports_are_those_on_which_the_parts_listen() -> None:
