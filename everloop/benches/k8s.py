@@ -20,7 +20,7 @@ from everloop.figures import Report, figure, report
 from everloop.runtime.supervise import read
 from feedback.errors import UsageError
 from k8s.errors import RejectedError
-from k8s.render import overlays
+from k8s.render import components, overlays
 from k8s.rollout import plan
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _apply() -> dict[str, float]:
         items = house.live_in()
         took = time.monotonic() - begun
         second = len(plan(house.kube, items)) + _changed(house)
-        rejected = sum(_rejected(House(cluster), overlay) for overlay in overlays())
+        extras: list[tuple[str, ...]] = [(), tuple(components())]
+        rejected = sum(_rejected(House(cluster), overlay, extra) for overlay in overlays() for extra in extras)
         return {"apply_s": took, "second_apply_changes": second, "objects_rejected": rejected}
 
 
@@ -75,10 +76,10 @@ def _changed(house: House) -> int:
     return len(apply(house.kube, house.rendered(), namespace=house.name, say=house.said.append))
 
 
-def _rejected(house: House, overlay: str) -> int:
-    """Objects of an overlay that the API server refuses, with strict validation."""
+def _rejected(house: House, overlay: str, extra: tuple[str, ...]) -> int:
+    """Objects of an overlay, with some components beside its own, that the API server refuses, with strict validation."""
     found = 0
-    for item in house.rendered(overlay):
+    for item in house.rendered(overlay, components=extra):
         try:
             house.kube.apply(item)
         except RejectedError:
