@@ -28,6 +28,8 @@ Tensor = Any
 PREDICT = "tensorflow/serving/predict"
 _LOAD = 0.8
 """Share of a hash table's buckets that may be full before it grows, which it never should in a base's life."""
+_ALIGNED = 64
+"""Bytes: an array that begins at a multiple of so many becomes a tensor as it is."""
 
 
 def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
@@ -177,15 +179,26 @@ def _names(planned: Plan) -> tuple[list[str], list[Any]]:
 
 def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Path) -> None:
     tensors: list[Any] = []
-    for i, table in enumerate(snapshot.plan.tables):
-        rows = np.zeros((capacities[i] + 1, table.served), np.float32)
-        rows[: snapshot.used(i)] = snapshot.served(i)
-        tensors += [rows, *_buckets(snapshot, i, capacities[i])]
+    for i in range(len(snapshot.plan.tables)):
+        tensors += [_rows(snapshot, i, capacities[i]), *_buckets(snapshot, i, capacities[i])]
     tensors += [snapshot.dense[0], np.array([snapshot.epoch, snapshot.sequence], np.int64)]
-    names, dtypes = _names(snapshot.plan)
+    names, _ = _names(snapshot.plan)
     with tf.device("/CPU:0"):
-        values = [tf.convert_to_tensor(x, d) for x, d in zip(tensors, dtypes, strict=True)]
+        # Without naming the types, which they have: TensorFlow else copies each array once more, while no other thread may run.
+        values = [tf.convert_to_tensor(x) for x in tensors]
         tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
+
+
+def _rows(snapshot: Snapshot, i: int, capacity: int) -> Array:
+    """A table's rows as serving has them, and room; begins where TensorFlow can take an array over without a copy."""
+    used, table = snapshot.used(i), snapshot.plan.tables[i]
+    shape, behind = (capacity + 1, table.served), 1 + table.heads
+    memory = np.zeros(4 * shape[0] * shape[1] + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    rows = memory[start : len(memory) - _ALIGNED + start].view(np.float32).reshape(shape)
+    rows[:used, :behind] = snapshot.scalars[i][:used, :behind]
+    rows[:used, behind:] = snapshot.vectors[i][:used]
+    return rows
 
 
 def _buckets(snapshot: Snapshot, i: int, capacity: int) -> tuple[Tensor, Tensor]:

@@ -33,8 +33,10 @@ _VERSION_S: Final = 60.0
 SETTINGS: Final[dict[str, Any]] = {
     "trainer.versions.every_s": _VERSION_S,
     "trainer.model.slots.room": 0.25,
+    "trainer.gate.enabled": False,
 }
-"""A base with room for a quarter more rows than are in use: twice as many, the default, is memory that a large table lacks."""
+"""A base with room for a quarter more rows than are in use: twice as many, the default, is memory that a large table lacks. No gate:
+it would find that rows which were made up know nothing, and stop the deltas."""
 
 Found = dict[str, tuple[str, float]]
 
