@@ -12,6 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "k8s" / "monitoring"
+ADAPTER = ROOT / "k8s" / "adapter"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -45,6 +46,13 @@ def queries() -> Iterator[tuple[str, str]]:
     for panel in dashboard()["panels"]:
         for target in panel.get("targets", ()):
             yield panel["title"], target["expr"]
+
+
+def adapted() -> Iterator[tuple[str, str]]:
+    """Each of the autoscalers' metrics, and the series that the adapter makes it of."""
+    rules: dict[str, Any] = yaml.safe_load((ADAPTER / "values.yaml").read_text())["rules"]
+    for rule in (*rules["custom"], *rules["external"]):
+        yield rule["name"]["as"], rule["seriesQuery"]
 
 
 def metrics_in(expression: str) -> set[str]:

@@ -39,8 +39,9 @@ def read(text: str) -> Exported:
 
 
 def wanted(*prefixes: str) -> Iterator[tuple[str, str]]:
-    """Each rule's or panel's name with its expression, and only the metrics of some parts."""
-    for name, expression in [(rule["alert"], rule["expr"]) for rule in kit.alerts()] + list(kit.queries()):
+    """The name of each rule, panel and autoscaler's metric with its expression, and only the metrics of some parts."""
+    rules = [(rule["alert"], rule["expr"]) for rule in kit.alerts()]
+    for name, expression in (*rules, *kit.queries(), *kit.adapted()):
         for metric in kit.metrics_in(expression):
             if metric.startswith(prefixes):
                 yield f"{name}: {metric}", expression

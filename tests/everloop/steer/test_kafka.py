@@ -18,7 +18,7 @@ from feedback.deltas import DeltaHeader, Step
 from feedback.errors import UsageError
 from feedback.events import Ledger, Outcome, Prediction, Progress, Sample
 from feedback.settings import KafkaSettings
-from feedback.topics import DELTAS, MODELS, OUTCOMES, PREDICTIONS, REPLICAS, SAMPLES
+from feedback.topics import CONTROL, DELTAS, MODELS, OUTCOMES, PREDICTIONS, REPLICAS, SAMPLES
 from feedback.versions import MANIFEST, Canary, Control, Manifest, ModelEvent, Replica
 
 
@@ -147,6 +147,44 @@ def test_a_version_under_which_requests_fail_is_rolled_back_by_itself(topics: Ka
     assert (found.version, found.epoch, found.by) == (1, 2, "watcher")
     assert "since version 2 went live" in found.reason
     assert any(event.event == "rolled_back" and event.version == 1 for event in events(topics, "news"))
+
+
+@pytest.mark.parametrize(("clicks_with", "said"), [(1, "dropped"), (2, "promoted")])
+def test_a_canary_is_dropped_or_promoted_by_itself_and_counted(
+    topics: KafkaSettings, loop: Loop, clicks_with: int, said: str
+) -> None:
+    from everloop.steer.settings import CanarySettings, SteerSettings
+    from everloop.steer.topics import control, events
+
+    for version in (1, 2):
+        loop.event(version, "gated", uri="u", epoch=1)
+    settings = SteerSettings(canary=CanarySettings(cap=1, clicks=1, grid=128, low=0.01, look_s=0.0))
+    watcher, thread = watching(topics, settings=settings)
+    try:
+        eventually(lambda: watcher.status["leading"])
+        canary = Canary(version=2, share=0.5, started=SECOND)
+        loop.send(CONTROL, b"news", Control(model="news", version=1, canary=canary, time=now_us()))
+        eventually(lambda: watcher._trial is not None)
+        # One of the two brings clicks, the other none.
+        for number in range(1200):
+            version, clicked = 1 + number % 2, 1 + number % 2 == clicks_with and number % 3 == 0
+            for kind in (0, 2) if clicked else (0,):
+                sample = Sample(
+                    sample_id="s", request_id=f"r{number}", user_id=f"u{number}", emissions=[kind], version=version,
+                    event_time=2 * SECOND, settle_time=9 * SECOND, label_policy="t", items=["a"], positions=[0],
+                )  # fmt: skip
+                loop.producer.send(topics.name(SAMPLES), value=msgspec.json.encode(sample), partition=0)
+        progress = Progress(
+            partition=0, watermark=9 * SECOND, predictions_offset=0, outcomes_offset=0, ledger=Ledger(), sent_time=0
+        )
+        loop.send(SAMPLES, b"x", progress, partition=0)
+        eventually(lambda: control(topics, "news").canary is None)
+        eventually(lambda: f'everloop_steer_trials_total{{verdict="{said}"}} 1.0' in page(watcher, "/metrics"))
+        eventually(lambda: (2, said) in {(each.version, each.event) for each in events(topics, "news")})
+        assert control(topics, "news").version == (2 if said == "promoted" else 1)
+    finally:
+        watcher.stop()
+        thread.join()
 
 
 def test_a_canary_is_judged_on_settled_requests_of_both_arms() -> None:
