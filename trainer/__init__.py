@@ -9,7 +9,7 @@ The learning core, in the order to read it:
 2. `fields`                     the plan: fields, tables, dense weights
 3. `model`, `losses`, `optimize`   from raw strings to scores, from labels to gradients, from gradients to weights
 4. `slots`, `sightings`, `rows`, `priors`   which value owns which row and when; which rows a step reads and writes
-5. `graph`, `engine`, `learner`    one step
+5. `graph`, `engine`, `pages`, `learner`    one step
 6. `delta`, `sync`              what changed, and the signatures that take it in
 7. `snapshot`, `warmup`, `export`  the whole state, and the SavedModel
 

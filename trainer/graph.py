@@ -194,23 +194,24 @@ class _Part:
         fresh = self.fresh[:, None]
         z = tf.where(fresh, optimize.ftrl_start(w, settings.ftrl), z)
         n = tf.where(fresh, tf.zeros_like(n), n)
-        a = tf.where(fresh, settings.adagrad.start, a)
-        h = tf.where(fresh, self.priors, h)
-        b = tf.where(fresh, settings.adagrad.start, b)
+        a = tf.where(fresh, settings.adagrad.start, a) if table.squares else a
+        if table.heads:
+            h = tf.where(fresh, self.priors, h)
+            b = tf.where(fresh, settings.adagrad.start, b)
         v = _gather(self._vectors, self.sources) if table.dim else None
         self._before = w, h, z, n, a, b, v
         self.spread = model.Spread(
             weights=tf.gather(w[:, 0], self.where),
             heads=tf.gather(h, self.where) if table.heads else None,
-            embeddings=tf.gather(v, self.where) if table.dim else None,
+            pooled=model.pooled(table, v, self.where, self.widths) if table.dim else None,
             there=tf.not_equal(self.where, 0),
             widths=self.widths,
         )
-        parts = (self.spread.weights, self.spread.heads, self.spread.embeddings)
+        parts = (self.spread.weights, self.spread.heads, self.spread.pooled)
         self.learned = [part for part in parts if part is not None]
 
     def update(self, plan: Plan, gradients: Sequence[Tensor]) -> list[Any]:
-        """Sum the gradients per row, take the optimizers' step, write each row back once, then let keys in and out."""
+        """Sum the gradients per row, take the optimizers' step, write each row back once; beside it let keys out, then in."""
         table, settings, left = self.table, plan.settings, list(gradients)
         w, h, z, n, a, b, v = self._before
         w, z, n = optimize.ftrl(w, z, n, self._sum(left.pop(0), 1), settings.ftrl)
@@ -220,24 +221,46 @@ class _Part:
             h = h - settings.head_rate * g * tf.math.rsqrt(b)
         writes = []
         if table.dim:
-            v, a = optimize.adagrad(v, a, self._sum(left.pop(0), table.dim), settings.adagrad)
+            v, a = optimize.adagrad(v, a, self._sum_pooled(left.pop(0)), settings.adagrad)
             writes.append(self._write(self._vectors, v))
         writes.append(self._write(self._scalars, tf.concat([w, h, z, n, a, b], axis=1)))
-        with tf.control_dependencies(writes):
-            out = tf.raw_ops.LookupTableRemoveV2(table_handle=self._keys, keys=self.expired)
+        out = tf.raw_ops.LookupTableRemoveV2(table_handle=self._keys, keys=self.expired)
         with tf.control_dependencies([out]):
             keys, slots = self.admitted
             into = tf.raw_ops.LookupTableInsertV2(table_handle=self._keys, keys=keys, values=slots)
         return [*writes, out, into]
 
     def _sum(self, gradient: Tensor, width: int) -> Tensor:
+        """Per row the sum of its gradients, which lie as `where` does."""
+        return self._collect(tf.reshape(gradient, [-1, width]), self.order, self.firsts)
+
+    def _sum_pooled(self, gradient: Tensor) -> Tensor:
+        """Per row the sum of its embedding's gradients, taken from those of the fields that its places are pooled into.
+
+        Row 0 gets what is not its own, and is not written.
+        """
+        table = self.table
+        pooled = tf.reshape(gradient, [-1, len(table.fields), table.dim])
+        if table.several:
+            single = tf.ones([tf.shape(pooled)[0], len(table.single)])
+            shares = model.shares(table, self.spread.there, self.widths)
+            pooled *= tf.concat([single, *shares], axis=1)[:, :, None]
+        fields = model.default_rows(table, self.widths) - 1
+        columns = tf.shape(fields)[0]
+
+        def moved(places: Tensor) -> Tensor:
+            examples = places // columns
+            return examples * len(table.fields) + tf.gather(fields, places - examples * columns)
+
+        return self._collect(tf.reshape(pooled, [-1, table.dim]), moved(self.order), moved(self.firsts))
+
+    def _collect(self, gradients: Tensor, order: Tensor, firsts: Tensor) -> Tensor:
         """Per row the sum of its gradients. A key's first sightings count for its default row as well."""
-        flat = tf.reshape(gradient, [-1, width])
         sums = tf.raw_ops.SparseSegmentSumWithNumSegments(
-            data=flat, indices=self.order, segment_ids=self.ordered, num_segments=tf.shape(self.rows)[0]
+            data=gradients, indices=order, segment_ids=self.ordered, num_segments=tf.shape(self.rows)[0]
         )
         count = self.table.reserved - self.table.first
-        more = tf.math.unsorted_segment_sum(tf.gather(flat, self.firsts), self.defaults, count)
+        more = tf.math.unsorted_segment_sum(tf.gather(gradients, firsts), self.defaults, count)
         return tf.tensor_scatter_nd_add(sums, tf.range(count)[:, None], more)
 
     def _write(self, variable: Tensor, values: Tensor) -> Any:

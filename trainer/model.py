@@ -131,8 +131,8 @@ class Spread:
     """float32[n, C]: linear weights."""
     heads: Tensor | None
     """float32[n, C, heads]; None without heads."""
-    embeddings: Tensor | None
-    """float32[n, C, dim]; None without embeddings."""
+    pooled: Tensor | None
+    """float32[n, fields × dim]: one embedding per field; None without embeddings."""
     there: Tensor
     """bool[n, C]: false where a multi-valued feature has no value."""
     widths: Tensor
@@ -151,12 +151,12 @@ def logits(
     heads = tf.zeros([n, plan.settings.heads])
     embeddings = []
     for table, spread in zip(plan.tables, spreads, strict=True):
-        scales = _scales(table, spread)
+        scales = _scales(table, spread.there, spread.widths)
         linear += tf.reduce_sum(spread.weights if scales is None else spread.weights * scales, axis=1)
         if spread.heads is not None:
             heads += tf.reduce_sum(spread.heads if scales is None else spread.heads * scales[:, :, None], axis=1)
-        if spread.embeddings is not None:
-            embeddings.append(_pooled(table, spread, scales))
+        if spread.pooled is not None:
+            embeddings.append(spread.pooled)
     if plan.numbers:
         linear += tf.linalg.matvec(number, dense["numbers"])
     if plan.settings.positions:
@@ -166,35 +166,47 @@ def logits(
     return linear, heads
 
 
-def _scales(table: Table, spread: Spread) -> Tensor | None:
+def _scales(table: Table, there: Tensor, widths: Tensor) -> Tensor | None:
     """1 for a single value, 1/√count for each of several, float32[n, C]; None where all are 1."""
     if not table.several:
         return None
-    first = len(table.single)
-    counts = tf.cast(spread.there, tf.float32)
-    pieces = [counts[:, :first]]
-    start: Any = first
-    for i in range(len(table.several)):
-        piece = counts[:, start : start + spread.widths[i]]
-        pieces.append(piece * tf.math.rsqrt(tf.maximum(tf.reduce_sum(piece, axis=1, keepdims=True), 1.0)))
-        start += spread.widths[i]
+    counts, start = tf.cast(there, tf.float32), len(table.single)
+    pieces = [counts[:, :start]]
+    for piece, share in zip(_groups(table, counts, widths)[1:], shares(table, there, widths), strict=True):
+        pieces.append(piece * share)
     return tf.concat(pieces, axis=1)
 
 
-def _pooled(table: Table, spread: Spread, scales: Tensor | None) -> Tensor:
-    """One embedding per field, flat: float32[n, fields × dim]."""
-    width = len(table.fields) * table.dim
-    if scales is None:
-        return tf.reshape(spread.embeddings, [-1, width])
-    first = len(table.single)
-    # Split, not sliced: the gradient of a slice is as wide as what it was cut from.
-    sizes = tf.concat([[first], spread.widths], axis=0)
-    rows, scaled = (
-        tf.split(each, sizes, axis=1, num=1 + len(table.several)) for each in (spread.embeddings, scales[:, :, None])
+def shares(table: Table, there: Tensor, widths: Tensor) -> list[Tensor]:
+    """Per multi-valued field what each of its values counts for: 1/√count, float32[n, 1]."""
+    groups = _groups(table, tf.cast(there, tf.float32), widths)[1:]
+    return [tf.math.rsqrt(tf.maximum(tf.reduce_sum(group, axis=1, keepdims=True), 1.0)) for group in groups]
+
+
+def _groups(table: Table, columns: Tensor, widths: Tensor) -> list[Tensor]:
+    """The columns of the single fields, then those of each multi-valued one."""
+    sizes = tf.concat([[len(table.single)], widths], axis=0)
+    return list(tf.split(columns, sizes, axis=1, num=1 + len(table.several)))
+
+
+def pooled(table: Table, rows: Tensor, slots: Tensor, widths: Tensor) -> Tensor:
+    """One embedding per field, flat, float32[n, fields × dim]: of rows [m, dim], those that stand in `slots`, int32[n, C].
+
+    What several add up to is summed as it is read: the rows of their columns never lie side by side.
+    """
+    groups = _groups(table, slots, widths)
+    found = [tf.reshape(tf.gather(rows, groups[0]), [-1, len(table.single) * table.dim])] if table.single else []
+    n = tf.shape(slots)[0]
+    for group, share in zip(groups[1:], shares(table, tf.not_equal(slots, 0), widths), strict=True):
+        found.append(share * _summed(rows, group, n))
+    return tf.ensure_shape(tf.concat(found, axis=1), [None, len(table.fields) * table.dim])
+
+
+def _summed(rows: Tensor, slots: Tensor, n: Tensor) -> Tensor:
+    examples = tf.repeat(tf.range(n), tf.shape(slots)[1])
+    return tf.raw_ops.SparseSegmentSumWithNumSegments(
+        data=rows, indices=tf.reshape(slots, [-1]), segment_ids=examples, num_segments=n
     )
-    groups = [tf.reshape(rows[0], [-1, first * table.dim])] if first else []
-    groups += [tf.reduce_sum(row * scale, axis=1) for row, scale in zip(rows[1:], scaled[1:], strict=True)]
-    return tf.ensure_shape(tf.concat(groups, axis=1), [None, width])
 
 
 def _position(plan: Plan, biases: Tensor, positions: Tensor | None) -> Tensor:
@@ -274,10 +286,20 @@ def find(table_keys: Tensor, keys: Tensor) -> Tensor:
 def spread(table: Table, rows: Tensor, slots: Tensor, widths: Tensor) -> Spread:
     """Served rows (float32[n, C, served]: linear weight, heads, embedding) by their parts."""
     behind = 1 + table.heads
+    there = tf.not_equal(slots, 0)
     return Spread(
         weights=rows[:, :, 0],
         heads=rows[:, :, 1:behind] if table.heads else None,
-        embeddings=rows[:, :, behind:] if table.dim else None,
-        there=tf.not_equal(slots, 0),
+        pooled=_joined(table, rows[:, :, behind:], there, widths) if table.dim else None,
+        there=there,
         widths=widths,
     )
+
+
+def _joined(table: Table, rows: Tensor, there: Tensor, widths: Tensor) -> Tensor:
+    """What `pooled` answers, of rows that lie in their columns already, float32[n, C, dim]."""
+    groups = _groups(table, rows, widths)
+    found = [tf.reshape(groups[0], [-1, len(table.single) * table.dim])] if table.single else []
+    for group, share in zip(groups[1:], shares(table, there, widths), strict=True):
+        found.append(share * tf.reduce_sum(group, axis=1))
+    return tf.ensure_shape(tf.concat(found, axis=1), [None, len(table.fields) * table.dim])
