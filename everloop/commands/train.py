@@ -57,7 +57,7 @@ def train(
         write=write,
         say=_say,
     )
-    told = _report(found.mapping.name, result)
+    told = _report(f"{log} --mapping {mapping}" if log == "movielens" and mapping else found.mapping.name, result)
     if as_json:
         print_json(msgspec.to_builtins(told))
     else:

@@ -61,7 +61,7 @@ def test_a_column_that_the_log_lacks_is_named_with_those_it_has(tmp_path: Path) 
 
 
 def test_the_shipped_mappings_are_right_and_say_their_terms() -> None:
-    assert set(shipped()) == {"movielens", "news"}
+    assert set(shipped()) == {"movielens", "news", "ratings"}
     for path in shipped().values():
         mapping = load(path)
         assert mapping.terms
