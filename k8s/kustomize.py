@@ -33,7 +33,7 @@ class Choice:
     files: Mapping[str, str] = field(default_factory=dict)
     """Text to use for a generated ConfigMap's file, by file name."""
     extra: tuple[Path, ...] = ()
-    """Components to take in behind the overlay's own."""
+    """Components to take in before the overlay's own."""
     without: frozenset[str] = frozenset()
     """Names of components' folders to leave out."""
 
@@ -77,7 +77,7 @@ def _gather(folder: Path, choice: Choice, made: Build, *, extra: tuple[Path, ...
             made.components += below.components
         else:
             made.objects += _documents(path)
-    for path in (*(folder / name for name in said.get("components", ())), *extra):
+    for path in (*extra, *(folder / name for name in said.get("components", ()))):
         known = path.name in made.components
         made.components.append(path.name)
         if not known and path.name not in choice.without:

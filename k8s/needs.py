@@ -31,8 +31,10 @@ def check_kinds(kube: Kube, items: Sequence[Object]) -> None:
 
 
 def _otherwise(items: Sequence[Object], version: str) -> str:
-    """How to do without the kinds of a group: where all its objects are of a component."""
+    """How to do without the kinds of a group: where all its objects are of a component that can be left out."""
     parts = {component(item) for item in items if item["apiVersion"] == version}
+    if version.startswith("kafka.strimzi.io/"):
+        return ", or leave it out: --without strimzi --with kafka-elsewhere"
     return f", or leave it out: --without {parts.pop()}" if len(parts) == 1 and parts <= set(components()) else ""
 
 

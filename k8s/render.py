@@ -18,6 +18,8 @@ from k8s.objects import Object, containers, in_order
 FOLDER = Path(__file__).parent
 CONFIG = "everloop.toml"
 _OURS = "everloop"
+_LAST = ("kafka-elsewhere", "strimzi")
+"""Components that give the others' pods their way to Kafka, and so come behind them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ def render(wanted: Wanted) -> list[Object]:
     folder = _folder(wanted.overlay)
     choice = Choice(
         files={} if wanted.config is None else {CONFIG: wanted.config},
-        extra=tuple(_component(name) for name in wanted.components),
+        extra=tuple(_component(name) for name in sorted(wanted.components, key=lambda name: (name in _LAST, name))),
         without=frozenset(wanted.without),
     )
     items = build(folder, choice)

@@ -29,7 +29,9 @@ Tag = Annotated[str, typer.Option(help="Version of our image; -cpu or -gpu is ad
 With = Annotated[
     list[str] | None,
     typer.Option(
-        "--with", metavar="COMPONENT", help="bucket, gpu, monitoring or newsroom, beside what the overlay takes in."
+        "--with",
+        metavar="COMPONENT",
+        help="bucket, gpu, kafka-elsewhere, monitoring, newsroom or strimzi, beside the overlay's own.",
     ),
 ]
 Without = Annotated[

@@ -23,6 +23,8 @@ from k8s.rollout import apply, pods_by_part, wait
 from tests.k8s.controlplane.cluster import Cluster
 
 CRDS = Path(__file__).parent / "crds"
+ANYWHERE = ("bucket", "gpu", "monitoring", "newsroom")
+"""Components that every overlay can take in, and all at once."""
 KEYS = '[{name = "shop", sha256 = "' + "0" * 64 + '"}]'
 
 
@@ -81,6 +83,7 @@ class House:
         self.secret("gateway-scrape", key="k")
         self.secret("newsroom-key", key="k")
         self.secret("bucket", uri="memory:///everloop")
+        self.secret("kafka", password="p", **{"ca.crt": "c"})
         self.secret("redis", url="redis://elsewhere:6379/0")
 
     @property

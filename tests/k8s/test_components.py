@@ -91,6 +91,10 @@ def test_without_the_operator_an_apply_says_so_before_it_begins_and_how_to_do_wi
     assert status == 0, err
     assert "deleted Deployment trainer" in out
     until(lambda: not house.pods("trainer"))
+    _, _, err = shell("apply", "-n", house.name, "--overlay", "production", "--without", "monitoring")
+    assert (
+        "(the Strimzi operator), or leave it out: --without strimzi --with kafka-elsewhere; nothing was applied" in err
+    )
 
 
 def test_delete_takes_everything_that_was_applied_whatever_it_was_applied_with(house: House, shell: Shell) -> None:

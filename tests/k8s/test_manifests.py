@@ -27,10 +27,10 @@ from feedback.topics import TOPICS
 from k8s.kustomize import FILE, build
 from k8s.objects import WORKLOADS, Object, component, containers, key, pod_spec
 from k8s.ready import number
-from k8s.render import CONFIG, FOLDER, Wanted, components, overlays, render
+from k8s.render import CONFIG, FOLDER, Wanted, overlays, render
 from serving.model_server.flags import parse
 from tests.k8s.controlplane.cluster import Cluster
-from tests.k8s.kit import KEYS, House
+from tests.k8s.kit import ANYWHERE, KEYS, House
 
 ROOT = FOLDER.parent
 
@@ -75,9 +75,8 @@ def with_components(overlay: str, folder: Path) -> Path:
         ]
         said[name] = here
     taken = {Path(each).name for each in said["components"]}
-    said["components"] += [
-        os.path.relpath(FOLDER / "components" / name, target) for name in components() if name not in taken
-    ]
+    extra = [os.path.relpath(FOLDER / "components" / name, target) for name in ANYWHERE if name not in taken]
+    said["components"] = extra + said["components"]
     (target / FILE).write_text(yaml.safe_dump(said, sort_keys=False))
     return target
 
@@ -100,11 +99,11 @@ def test_python_renders_what_kustomize_does(cluster: Cluster, overlay: str) -> N
 def test_a_component_that_an_option_takes_in_is_as_kustomize_takes_it_in(
     cluster: Cluster, overlay: str, tmp_path: Path
 ) -> None:
-    ours = render(Wanted(overlay=overlay, components=tuple(components())))
+    ours = render(Wanted(overlay=overlay, components=ANYWHERE))
     same(cluster, with_components(overlay, tmp_path), ours)
 
 
-@pytest.mark.parametrize("extra", [(), tuple(components())], ids=["as-it-is", "with-all"])
+@pytest.mark.parametrize("extra", [(), ANYWHERE], ids=["as-it-is", "with-all"])
 @pytest.mark.parametrize("overlay", overlays())
 def test_the_api_server_accepts_every_object_with_every_field(
     house: House, overlay: str, extra: tuple[str, ...]
@@ -115,7 +114,7 @@ def test_the_api_server_accepts_every_object_with_every_field(
 
 @pytest.mark.parametrize("overlay", overlays())
 def test_every_pod_is_allowed_in_a_restricted_namespace(house: House, overlay: str) -> None:
-    items = house.rendered(overlay, components=tuple(components()))
+    items = house.rendered(overlay, components=ANYWHERE)
     for item in items:
         if item["kind"] in ("Namespace", "ServiceAccount"):
             house.kube.apply(item)
@@ -125,9 +124,11 @@ def test_every_pod_is_allowed_in_a_restricted_namespace(house: House, overlay: s
 
 
 def test_a_component_that_there_is_not_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(UsageError, match="with = 'news': one of bucket, gpu, monitoring, newsroom"):
+    with pytest.raises(UsageError, match="with = 'news': one of bucket, gpu, kafka-elsewhere, monitoring, newsroom"):
         render(Wanted(components=("news",)))
-    with pytest.raises(UsageError, match="without = 'gpu': no component of production, which takes in: monitoring"):
+    with pytest.raises(
+        UsageError, match="without = 'gpu': no component of production, which takes in: monitoring, strimzi"
+    ):
         render(Wanted(overlay="production", without=("gpu",)))
 
 
@@ -183,6 +184,24 @@ def test_the_newsroom_is_a_command_that_there_is_and_reaches_what_it_needs(overl
     [policy] = [item["spec"] for item in items if str(key(item)) == "NetworkPolicy newsroom"]
     opened = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     assert {kafka, AddressSettings().gateway_port} <= opened
+
+
+def test_production_can_do_with_a_kafka_of_ones_own(house: House) -> None:
+    config = '[kafka]\nbootstrap = "kafka.example:9093"\nreplication = 3\nca_file = "/etc/kafka/ca.crt"\n'
+    wanted = {"components": ("kafka-elsewhere", "newsroom"), "without": ("strimzi",), "config": config}
+    items = house.rendered("production", **wanted)
+    assert not [item for item in items if "strimzi" in item["apiVersion"]]
+    for item in items:
+        house.kube.apply(item)
+    ours = [each for item in items for each in containers(item) if each["name"] in (*OURS, "follower", "newsroom")]
+    readers = [each for each in ours if each["name"] != "model-server"]
+    for each in readers:
+        [password] = [given for given in each["env"] if given["name"] == "EVERLOOP_KAFKA__SASL_PASSWORD"]
+        assert password["valueFrom"]["secretKeyRef"] == {"name": "kafka", "key": "password"}
+    assert len(readers) == 6
+    [policy] = [item["spec"] for item in items if str(key(item)) == "NetworkPolicy to-kafka"]
+    [chosen] = policy["podSelector"]["matchExpressions"]
+    assert set(chosen["values"]) == {*OURS, "newsroom"}
 
 
 @pytest.mark.parametrize("overlay", overlays())
