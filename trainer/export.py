@@ -29,7 +29,7 @@ PREDICT = "tensorflow/serving/predict"
 _LOAD = 0.8
 """Share of a hash table's buckets that may be full before it grows, which it never should in a base's life."""
 _ALIGNED = 64
-"""Bytes: an array that begins at a multiple of so many becomes a tensor as it is."""
+"""Bytes: a tensor begins at a multiple of so many."""
 
 
 def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
@@ -184,21 +184,28 @@ def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Pat
     tensors += [snapshot.dense[0], np.array([snapshot.epoch, snapshot.sequence], np.int64)]
     names, _ = _names(snapshot.plan)
     with tf.device("/CPU:0"):
-        # Without naming the types, which they have: TensorFlow else copies each array once more, while no other thread may run.
         values = [tf.convert_to_tensor(x) for x in tensors]
         tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
 
 
-def _rows(snapshot: Snapshot, i: int, capacity: int) -> Array:
-    """A table's rows as serving has them, and room; begins where TensorFlow can take an array over without a copy."""
+def _rows(snapshot: Snapshot, i: int, capacity: int) -> Tensor:
+    """A table's rows as serving has them, and room.
+
+    An array that TensorFlow takes over as it is: to copy it would hold the interpreter, and with it training, for seconds.
+    """
     used, table = snapshot.used(i), snapshot.plan.tables[i]
-    shape, behind = (capacity + 1, table.served), 1 + table.heads
-    memory = np.zeros(4 * shape[0] * shape[1] + _ALIGNED, np.uint8)
-    start = -memory.ctypes.data % _ALIGNED
-    rows = memory[start : len(memory) - _ALIGNED + start].view(np.float32).reshape(shape)
+    behind = 1 + table.heads
+    rows = _aligned((capacity + 1, table.served))
     rows[:used, :behind] = snapshot.scalars[i][:used, :behind]
     rows[:used, behind:] = snapshot.vectors[i][:used]
-    return rows
+    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+
+
+def _aligned(shape: tuple[int, int]) -> Array:
+    """Zeros, float32, that begin where TensorFlow wants a tensor to begin."""
+    memory = np.zeros(4 * shape[0] * shape[1] + _ALIGNED, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : len(memory) - _ALIGNED + start].view(np.float32).reshape(shape)
 
 
 def _buckets(snapshot: Snapshot, i: int, capacity: int) -> tuple[Tensor, Tensor]:
