@@ -9,13 +9,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from everloop.benches import Options
 from everloop.benches.freshness import measured
-from everloop.benches.whole import whole
+from everloop.benches.whole import Whole, whole
 from everloop.figures import Report, figure, report
 from everloop.session import Session
 from feedback.errors import UnavailableError
@@ -37,6 +38,8 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 """A base with room for a quarter more rows than are in use: twice as many, the default, is memory that a large table lacks. No gate:
 it would find that rows which were made up know nothing, and stop the deltas."""
+
+_HOLDERS: Final = ("trainer", "model-server")
 
 Found = dict[str, tuple[str, float]]
 
@@ -70,7 +73,20 @@ def _measure(rows: int, seconds: float, *, seed: int) -> Found:
     with whole(SETTINGS, begin=lambda session: _fill(session, rows), ready_s=600.0) as loop:
         who = {"users": rows // 2, "items": rows // 2, "fresh": FRESH}
         _say(f"run {seed}: readers come for {_WARM_S + seconds:g} s")
-        return measured(loop, rate=RATE, warm_s=_WARM_S, seconds=seconds, seed=seed, **who)
+        found = measured(loop, rate=RATE, warm_s=_WARM_S, seconds=seconds, seed=seed, **who) | _memory(loop)
+    _say(f"run {seed}: " + ", ".join(f"{name} {value:.3g}" for name, (_, value) in found.items()))
+    return found
+
+
+def _memory(loop: Whole) -> Found:
+    """The most memory that the parts with a table in them have held, where the system tells (Linux)."""
+    found: Found = {}
+    for name, part in loop.supervisor.snapshot()["parts"].items():
+        status = Path(f"/proc/{part['pid']}/status")
+        if name in _HOLDERS and status.is_file():
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            found[f"{name.replace('-', '_')}_memory_gib"] = ("GiB", int(lines["VmHWM"].split()[0]) / 2**20)
+    return found
 
 
 def _fill(session: Session, rows: int) -> None:
