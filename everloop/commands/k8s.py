@@ -160,7 +160,9 @@ def rollback(
 
 
 def logs(
-    part: Annotated[str, typer.Argument(help="gateway, streams, trainer, model-server, steer, newsroom, kafka or redis.")],
+    part: Annotated[
+        str, typer.Argument(help="gateway, streams, trainer, model-server, steer, newsroom, kafka or redis.")
+    ],
     namespace: Namespace = "everloop",
     context: Context = "",
     lines: Annotated[int, typer.Option(min=1, help="Last lines of each container.")] = 100,
