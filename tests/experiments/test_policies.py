@@ -1,0 +1,92 @@
+"""The policies on a small stage: who knows more does better, and all meet the same luck."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from everloop.experiments.emission import LabelRule
+from everloop.experiments.plots import bars, lines
+from everloop.experiments.policies import EXPLORE, Refresh, explored, model, oracle, popularity, ranked, uniform
+from everloop.experiments.stage import Stage, stage
+from newsroom.settings import ReaderSettings, WorldSettings
+
+RULE = LabelRule(hold_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def here() -> Stage:
+    return stage(WorldSettings(days=0.2, readers=ReaderSettings(visits_per_day=40_000.0)), 1)
+
+
+def test_the_oracle_shows_the_most_attractive_first_and_nobody_expects_more(here: Stage) -> None:
+    slates = oracle(here).slates
+    shown = np.take_along_axis(here.attraction, slates, axis=1)
+    assert (np.diff(shown, axis=1) <= 0).all()
+    assert np.array_equal(shown[:, 0], here.attraction.max(axis=1))
+    best = oracle(here).truth(here).sum(axis=1)
+    assert (uniform(here).truth(here).sum(axis=1) <= best + 1e-6).all()
+
+
+def test_random_shows_each_candidate_as_often_as_another(here: Stage) -> None:
+    counts = np.bincount(uniform(here).slates.ravel(), minlength=here.offered.shape[1])
+    expected = counts.sum() / len(counts)
+    assert np.abs(counts - expected).max() < 5 * math.sqrt(expected)
+
+
+def test_all_show_an_article_once_and_are_clicked_where_luck_is_below_the_truth(here: Stage) -> None:
+    for played in (oracle(here), uniform(here), *popularity(here, (1_800.0,)), model(here, Refresh(60.0), RULE)):
+        assert (np.diff(np.sort(played.slates, axis=1), axis=1) > 0).all()
+        truth, clicked = played.truth(here), played.clicked(here)
+        assert abs(clicked.sum() - truth.sum()) < 5 * np.sqrt((truth * (1 - truth)).sum())
+
+
+def test_exploring_gives_the_stated_share_of_slots_away_and_leaves_the_others_ranked() -> None:
+    random = np.random.default_rng(3)
+    scores = random.random((20_000, 30)).astype(np.float32)
+    dice = random.random((20_000, 10)).astype(np.float32)
+    found, plain = explored(scores, dice, 5), ranked(scores, 5)
+    untouched = (dice[:, :5] >= EXPLORE).all(axis=1)
+    assert np.array_equal(found[untouched], plain[untouched])
+    changed = (found[:, 0] != plain[:, 0]).mean()
+    assert changed == pytest.approx(EXPLORE * 29 / 30, rel=0.5)
+    assert (found[~untouched] != plain[~untouched]).any(axis=1).mean() > 0.8
+
+
+def test_a_model_that_is_never_refreshed_never_learns_and_a_fresh_one_does(here: Stage) -> None:
+    frozen, living = (model(here, Refresh(every_s), RULE) for every_s in (math.inf, 10.0))
+    half = here.t > here.t[-1] / 2
+    rates = [played.truth(here)[half].mean() for played in (uniform(here), frozen, living, oracle(here))]
+    assert rates[1] == pytest.approx(rates[0], rel=0.05)
+    assert rates[0] * 1.1 < rates[2] < rates[3]
+
+
+def test_a_frozen_model_shows_what_a_fresh_one_shows_until_it_is_frozen_and_not_after(here: Stage) -> None:
+    warm = 6_000.0
+    one, other = (model(here, Refresh(every_s, warm_until_s=warm), RULE) for every_s in (math.inf, 60.0))
+    alike = (one.slates == other.slates).all(axis=1)
+    assert alike[here.t < warm + 60].all()
+    assert not alike[here.t > warm + 600].all()
+
+
+def test_a_label_that_is_held_back_is_not_learned_before_its_time(here: Stage) -> None:
+    held = model(here, Refresh(10.0), replace(RULE, hold_s=3_000.0, positives="at_close"))
+    untaught = model(here, Refresh(math.inf), RULE)
+    early = here.t < 3_000.0
+    assert np.array_equal(held.slates[early], untaught.slates[early])
+    assert not np.array_equal(held.slates[here.t > 4_000.0], untaught.slates[here.t > 4_000.0])
+
+
+def test_plots_come_out_the_same_twice_and_differ_with_the_figures(tmp_path: Path) -> None:
+    for name, shift in (("a", 0.0), ("b", 0.0), ("c", 0.5)):
+        bars(tmp_path / name / "bars.svg", ["one", "two"], [[0.1, 0.2], [0.3, 0.4 + shift]], "rate")
+        lines(tmp_path / name / "lines.svg", {"one": np.array([0.0, 1.0 + shift, 3.0])}, "hour", "clicks")
+    for plot in ("bars.svg", "lines.svg"):
+        one, two, other = ((tmp_path / name / plot).read_bytes() for name in "abc")
+        assert one == two != other
+        assert b"<svg" in one
+    assert b">two<" in (tmp_path / "a" / "bars.svg").read_bytes()
