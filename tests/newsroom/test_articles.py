@@ -19,7 +19,8 @@ def curve(articles: Articles, article: int, ages: list[float]) -> Doubles:
     """An article's popularity at some ages, s, in parts of its weight."""
     logs = articles.log_popularity(np.array([article]), articles.published[article] + np.array(ages))
     height = articles.weight[article] + articles.settings.breaking * articles.breaking[article]
-    return np.exp(logs.astype(np.float64) - height)
+    found: Doubles = np.exp(logs.astype(np.float64) - height)
+    return found
 
 
 def one(articles: Articles, *, breaking: bool) -> int:

@@ -29,16 +29,12 @@ def test_the_ordered_share_of_sessions_is_a_new_readers_from_the_first_hour_to_t
 
 def test_who_comes_back_was_here_before_and_mostly_lately() -> None:
     found = sessions(replace(MANY, fresh=0.5), 1, 2.0)
-    count = len(found.reader)
-    last: dict[int, int] = {}
-    gaps = []
-    for k, reader in enumerate(found.reader.tolist()):
-        if reader in last:
-            gaps.append((k - last[reader]) / k)
-        last[reader] = k
-    assert len(gaps) > count / 3
-    # Were each earlier session as likely as another, half of the gaps would be above a half.
-    assert np.mean(np.array(gaps) > 0.5) < 0.25
+    first = np.unique(found.reader, return_index=True)[1][found.reader]
+    here = np.arange(len(first))
+    back = first < here
+    assert back.mean() == pytest.approx(0.5, abs=0.02)
+    # An earlier session is drawn at 2/3 of the way on average; half of them are a first one, the others point further back in turn.
+    assert (first[back] / here[back]).mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_all_are_new_or_none_is_where_that_is_ordered() -> None:
