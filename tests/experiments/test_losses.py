@@ -80,3 +80,13 @@ def test_both_delay_models_find_the_true_rate_where_delays_are_exponential_and_p
     assert settled(DelayedFeedback(hold_s), mean_s, hold_s, truth) == pytest.approx(truth, abs=0.02)
     assert settled(ElapsedTime(), mean_s, hold_s, truth) == pytest.approx(truth, abs=0.02)
     assert settled(Plain(), mean_s, hold_s, truth) < truth - 0.02
+
+
+def test_elapsed_time_weighs_by_what_is_still_to_come() -> None:
+    # It begins with one early click and one late: half is known within the hold.
+    later = P * 0.5
+    expected = (1 + later) * (1 - P) / (1 - later) * P
+    assert ElapsedTime().gradient(P, kinds(NEGATIVE), NEVER) == pytest.approx(expected)
+    # Four more early clicks: five of six are.
+    later = P / 6
+    assert ElapsedTime().gradient(P, kinds(POSITIVE), NEVER) == pytest.approx((1 + later) * (P - 1))
