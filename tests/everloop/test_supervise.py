@@ -284,8 +284,10 @@ class Owner:
         self.process = subprocess.Popen([sys.executable, "-c", OWNER, str(folder)])
         logs = [folder / "logs" / f"part{n}.log" for n in range(3)]
         eventually(lambda: all(log.exists() and bool(log.read_text().strip()) for log in logs))
+        # A part may have printed before the process that started it has written down its number.
+        eventually(lambda: all(pid is not None for pid in _pids(folder)))
         self.family = [int(json.loads(log.read_text().splitlines()[0])["message"]) for log in logs]
-        self.family += [part["pid"] for part in json.loads((folder / "runtime.json").read_text())["parts"].values()]
+        self.family += [pid for pid in _pids(folder) if pid is not None]
 
     def wardens(self) -> list[int]:
         """The living children of the process that run warden.py."""
@@ -298,15 +300,26 @@ class Owner:
         self.process.wait()
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+def _pids(folder: Path) -> list[int | None]:
+    parts = json.loads((folder / "runtime.json").read_text())["parts"].values()
+    return [part["pid"] for part in parts] or [None]
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Iterator[Owner]:
     owner = Owner(tmp_path)
+    yield owner
+    owner.kill()
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(owner: Owner) -> None:
+    assert len(owner.family) == 6
     assert all(alive(pid) for pid in owner.family)
     owner.kill()
     eventually(lambda: not any(alive(pid) for pid in owner.family))
 
 
-def test_nothing_outlives_a_supervisor_whose_warden_was_killed_before(tmp_path: Path) -> None:
-    owner = Owner(tmp_path)
+def test_nothing_outlives_a_supervisor_whose_warden_was_killed_before(owner: Owner) -> None:
     [first] = owner.wardens()
     os.kill(first, signal.SIGKILL)
     eventually(lambda: any(warden != first for warden in owner.wardens()))
