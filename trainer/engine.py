@@ -24,9 +24,6 @@ class Engine:
 
     def __init__(self, plan: Plan, capacities: Sequence[int]) -> None:
         self.plan = plan
-        sliced = {f.name for f in plan.features.features if f.per_slate}
-        self._shared = [any(sliced.issuperset(field.parts) for field in table.fields) for table in plan.tables]
-        """Per table whether it has fields of which a slate's rows share one value."""
         self._graph = training_graph(plan.shape(), tuple(capacities))
         config = config_pb2.ConfigProto(
             intra_op_parallelism_threads=plan.settings.threads,
@@ -34,10 +31,6 @@ class Engine:
             use_per_session_threads=True,
             allow_soft_placement=True,
         )
-        if not tf.config.list_physical_devices("GPU"):
-            # Half of a step's 400 operations take a microsecond: to hand them to another thread takes longer than to run them.
-            # The large ones share their work among threads all the same. Copies to and from a GPU need the other executor.
-            config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
         self._session = tf.compat.v1.Session(graph=self._graph.graph, config=config)
         self._session.run(self._graph.start)
         # Made now: making one takes TensorFlow up to 0.1 s, which a step, a delta or a checkpoint would else stand still for.
@@ -64,10 +57,7 @@ class Engine:
 
     def find(self, keyed: Keyed) -> list[Array]:
         """Per table the slots, int32[n, C]: −1 where a key has none, 0 where there is nothing to look up."""
-        kept = [_changes(keys) if shared else None for keys, shared in zip(keyed.keys, self._shared, strict=True)]
-        asked = [k if c is None else k.ravel()[c[0]][:, None] for k, c in zip(keyed.keys, kept, strict=True)]
-        found = self._run("find", *asked)
-        return [s if c is None else s.ravel()[c[1]] for s, c in zip(found, kept, strict=True)]
+        return self._run("find", *keyed.keys)
 
     def step(self, batch: Batch, touched: Sequence[Touched], step: int, bootstrap: Array) -> Array:
         """Score the batch, then learn from it: float32[n]."""
@@ -146,14 +136,3 @@ class Engine:
         given, fetched, targets = self._graph.ends[name]
         options = config_pb2.CallableOptions(feed=given, fetch=fetched, target=targets)
         return self._session._make_callable_from_options(options)
-
-
-def _changes(keys: Array) -> tuple[Array, Array]:
-    """Places of the keys that are not what stands a row above them, and which of those each place repeats, shaped like `keys`.
-
-    What a slate shares stands in each of its rows; a look-up costs more than to see that.
-    """
-    new = np.ones(keys.shape, np.bool_)
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
-    count = np.cumsum(new, dtype=np.int32).reshape(keys.shape) - 1
-    return np.flatnonzero(new), np.maximum.accumulate(np.where(new, count, 0), axis=0)
