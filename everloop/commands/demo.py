@@ -32,7 +32,7 @@ def demo(
     replay_s: Annotated[float, typer.Option("--replay-s", min=1, help="How long the replay should take, s.")] = 200.0,
     data: Data = None,
     as_json: Json = False,
-) -> int:
+) -> None:
     """Replay a log through every part of the loop on this machine; ends with a report and, if all went well, status 0."""
     import os
 
@@ -49,4 +49,4 @@ def demo(
 
         print_table(["figure", "value", "unit"], [[each.name, shown(each), each.unit] for each in done.report.figures])
         print(f"report: {done.page}")
-    return done.status
+    raise typer.Exit(done.status)

@@ -38,8 +38,11 @@ def replay(
     data: Data = None,
     config: File = None,
     as_json: Json = False,
-) -> int:
-    """Ask the gateway what the log's readers were asked, send what they did, with the log's own times."""
+) -> None:
+    """Ask the gateway what the log's readers were asked, send what they did, with the log's own times.
+
+    Exit status 1: a request was not answered.
+    """
     from everloop.logs.catalogue import find
     from everloop.replay.run import ReplaySettings
     from everloop.replay.run import replay as play
@@ -67,7 +70,8 @@ def replay(
         print_json(summary)
     else:
         print_table(["what", "how much"], [[name, str(value)] for name, value in summary.items()])
-    return 1 if tally.failed_requests else 0
+    if tally.failed_requests:
+        raise typer.Exit(1)
 
 
 def _watch(tally: Tally) -> None:

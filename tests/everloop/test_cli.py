@@ -51,6 +51,29 @@ def test_a_mistake_in_the_configuration_is_one_line_and_exit_2(data_dir: Path) -
         assert "kafka.partitions = 'many': must be a whole number" in done.stderr
 
 
+def test_a_demo_that_lost_something_ends_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from everloop.demo import run as demos
+    from everloop.figures import Machine, Report
+
+    machine = Machine(cores=1, memory_gib=1.0, python="3", packages={})
+    report = Report(bench="demo", at="2026-01-01T00:00:00+00:00", machine=machine, figures=[])
+    lost = demos.Done(report=report, page=tmp_path, document=tmp_path, status=1)
+    monkeypatch.setattr(demos, "demo", lambda settings: lost)
+    assert cli.run(["demo", "--data", str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["bench"] == "demo"
+
+
+def test_no_command_returns_its_status_where_nobody_looks() -> None:
+    """The command line's library ignores what a command returns: a status is raised."""
+    app = cli.application()
+    groups = [app, *(each.typer_instance for each in app.registered_groups if each.typer_instance is not None)]
+    commands = [each.callback for group in groups for each in group.registered_commands if each.callback is not None]
+    assert len(commands) > 20
+    assert [each.__name__ for each in commands if each.__annotations__["return"] != "None"] == []
+
+
 def test_an_unknown_option_is_exit_2_without_a_stack_trace() -> None:
     done = everloop("up", "--kafak", "x:1")
     assert done.returncode == 2
