@@ -68,8 +68,9 @@ def check_prediction(event: Prediction) -> None:
     if len(set(items)) != n:
         twice = next(item for item in items if items.count(item) > 1)
         raise EventError("repeated_item", field="items", value=twice, allowed="each item once in a slate")
-    _same_length("scores", event.scores, n)
-    if event.propensities:
+    if len(event.scores) != n:
+        _same_length("scores", event.scores, n)
+    if event.propensities and len(event.propensities) != n:
         _same_length("propensities", event.propensities, n)
     for name, column in event.features.items():
         if len(column) != n:

@@ -57,10 +57,10 @@ class Life:
         ledger.impressions += size
         ledger.open += size
         if rules.whole:
-            # What nine slates in ten come to in most loops: `_release`, without the questions.
+            # What nine slates in ten come to in most loops: `_release` and `emitted`, without the questions.
             slate.stage = OUT
             ledger.negatives += size
-            ledger.expected_emissions += emitted(slate, viewed_only=False, at_once=rules.at_once)
+            ledger.expected_emissions += size
             if not self._restoring:
                 out.samples.append((record.key, emit.whole(slate, rules)))
         elif rules.hold == 0:

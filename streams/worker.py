@@ -159,7 +159,7 @@ def run(
     # What is held for long is not tracked by the collector, or has no circles: it should not walk a million slates.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(100_000, 20, 50)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = application(
