@@ -13,7 +13,7 @@ The learning core, in the order to read it:
 6. `delta`, `sync`              what changed, and the signatures that take it in
 7. `snapshot`, `warmup`, `export`  the whole state, and the SavedModel
 
-Round it stands the loop (`main`): consume, steps, validate, gate, checkpoint, publish.
+Round it stands the loop (`main`): consume, steps, validate, gate, checkpoint, depot, publish.
 """
 
 import os
