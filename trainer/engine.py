@@ -31,6 +31,10 @@ class Engine:
             use_per_session_threads=True,
             allow_soft_placement=True,
         )
+        if not plan.embedded and not tf.config.list_physical_devices("GPU"):
+            # Without embeddings a step's operations take microseconds: to hand them to another thread takes longer than to run them.
+            # With them, what runs side by side is worth it. Copies to and from a GPU need the other executor.
+            config.experimental.executor_type = "SINGLE_THREADED_EXECUTOR"
         self._session = tf.compat.v1.Session(graph=self._graph.graph, config=config)
         self._session.run(self._graph.start)
         # Made now: making one takes TensorFlow up to 0.1 s, which a step, a delta or a checkpoint would else stand still for.
