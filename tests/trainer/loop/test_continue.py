@@ -87,6 +87,7 @@ def test_killed_behind_a_checkpoint_it_goes_on_from_there_and_counts_each_row_on
     again = second.loop.examples
     assert again < examples(100)
     turn_until(second, lambda: second.loop.examples >= again + examples(100, 100) and not second.loop.learned)
+    second.deltas.flush()
     second.loop.validation.fold()
     whole = undisturbed(world, second.line)
     whole.validation.fold()

@@ -62,6 +62,7 @@ def test_a_refusal_stops_the_deltas_and_makes_the_last_good_state_live_again(wor
     assert base.step < refusal.detail["since_step"]
     assert base.version in events(trainer, "gated")
     assert events(trainer, "rolled_back")
+    trainer.deltas.flush()
     before = [each.header for each in world.published(trainer.line)]
     assert base.sequence >= max(header.sequence for header in before)
     for _ in range(5):
