@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -45,6 +46,7 @@ def outages(loop: Whole, candidate_features: dict[str, Any]) -> Measured:
     url = loop.supervisor.addresses["gateway"]
     lost = errors = 0.0
     found: Measured = []
+    before = _Stood(_counted(loop), _ends(loop))
     with _learning(loop):
         for name in PARTS:
             steady = generate(url, [*sent, "--seconds", str(STEADY_S)])
@@ -60,7 +62,7 @@ def outages(loop: Whole, candidate_features: dict[str, Any]) -> Measured:
                 (f"fallbacks_without_{part}", "", [away["fallbacks"]]),
             ]
             loop.supervisor.wait_ready(timeout_s=120)
-    missing = _missing(loop)
+    missing = _missing(loop, before)
     return [
         ("answers_lost", "", [lost]),
         ("server_errors", "", [errors]),
@@ -105,14 +107,27 @@ def _learning(loop: Whole) -> Iterator[None]:
         thread.join()
 
 
-def _missing(loop: Whole) -> int:
-    """Predictions that were answered and logged, and are not in the topic."""
-    status = _flushed(loop)
-    logged = status["requests"] - status["spool"]["unlogged"]
-    seen = set(_logged(loop))
+@dataclass(frozen=True)
+class _Stood:
+    """How far the loop had come before: other gateways may have written into the topic too."""
+
+    logged: int
+    ends: dict[TopicPartition, int]
+
+
+def _missing(loop: Whole, before: _Stood) -> int:
+    """Predictions that were answered and logged since, and are not in the topic."""
+    logged = _counted(loop) - before.logged
+    seen = set(_logged(loop, before.ends))
     if len(seen) > logged:
         raise DivergedError(f"predictions: {len(seen)} are in the topic: {logged} were answered")
-    return int(logged - len(seen))
+    return logged - len(seen)
+
+
+def _counted(loop: Whole) -> int:
+    """Requests that the gateway answered and took into its log, once all of them are in the topic."""
+    status = _flushed(loop)
+    return int(status["requests"] - status["spool"]["unlogged"])
 
 
 def _flushed(loop: Whole) -> dict[str, Any]:
@@ -127,21 +142,33 @@ def _flushed(loop: Whole) -> dict[str, Any]:
         time.sleep(0.2)
 
 
-def _logged(loop: Whole) -> Iterator[str]:
-    """Request ids in the predictions topic."""
+@contextmanager
+def _reading(loop: Whole) -> Iterator[tuple[KafkaConsumer, list[TopicPartition]]]:
     kafka = loop.kafka
     consumer = KafkaConsumer(**kafka.client(), enable_auto_commit=False)
     try:
-        partitions = [TopicPartition(kafka.name(PREDICTIONS), number) for number in range(kafka.partitions)]
+        yield consumer, [TopicPartition(kafka.name(PREDICTIONS), number) for number in range(kafka.partitions)]
+    finally:
+        consumer.close()
+
+
+def _ends(loop: Whole) -> dict[TopicPartition, int]:
+    """Where the predictions topic ends."""
+    with _reading(loop) as (consumer, partitions):
+        ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
+    return ends
+
+
+def _logged(loop: Whole, begins: dict[TopicPartition, int]) -> Iterator[str]:
+    """Request ids in the predictions topic from there on."""
+    with _reading(loop) as (consumer, partitions):
         for partition, end in consumer.end_offsets(partitions).items():
             consumer.assign([partition])
-            consumer.seek_to_beginning(partition)
+            consumer.seek(partition, begins[partition])
             while consumer.position(partition) < end:
                 for records in consumer.poll(timeout_ms=1_000).values():
                     events = (decode_input(record.value) for record in records if record.offset < end)
                     yield from (event.request_id for event in events if type(event) is Prediction)
-    finally:
-        consumer.close()
 
 
 def _say(line: str) -> None:
