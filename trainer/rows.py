@@ -152,7 +152,7 @@ class Rows:
         places = lost[counted]
         if not len(places):
             return _NOBODY
-        distinct, at, back, counts = np.unique(keys[places], return_index=True, return_inverse=True, return_counts=True)
+        distinct, at, back, counts = _alike(keys[places])
         chosen, slots = self.slots.admit(distinct, counts, fields[counted][at], time=time, sequence=sequence)
         if not len(slots):
             return _NOBODY
@@ -184,6 +184,20 @@ class Rows:
 
 
 _NOBODY = Admitted(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
+
+
+def _alike(keys: Array) -> tuple[Array, Array, Array, Array]:
+    """The keys, each once and ascending; where each stands first; which of them each place holds; how often each is there.
+
+    `numpy.unique` says the same, but sorts stably for it, which takes three times as long.
+    """
+    order = np.argsort(keys)
+    ordered = keys[order]
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.diff(begins, append=len(keys))
+    back = np.empty(len(keys), np.int32)
+    back[order] = np.repeat(np.arange(len(begins), dtype=np.int32), counts)
+    return ordered[begins], np.minimum.reduceat(order, begins), back, counts
 
 
 def _order(where: Array, rows: int) -> Array:
