@@ -42,17 +42,19 @@ class Emissions:
         return len(self.when)
 
 
-def emissions(rule: LabelRule, shown: Doubles, delay: Doubles) -> Emissions:
-    """Every example of some impressions. `shown`: when, s; `delay`: seconds from there to the click, inf if there is none."""
-    close = shown + rule.hold_s
-    # Held back until the window closes, all that counts is known by then: the click at the very end of it too.
-    early = (delay <= rule.window_s) & ((delay < rule.hold_s) | (rule.hold_s >= rule.window_s))
+def emissions(rule: LabelRule, shown: Doubles, delay: Doubles, lateness_s: float = 0.0) -> Emissions:
+    """Every example of some impressions. `shown`: when, s; `delay`: seconds from there to the click, inf if there is none.
+
+    `lateness_s`: how much later than its time goes out what the join holds, since it waits for events that are late.
+    """
+    close = shown + rule.hold_s + (lateness_s if rule.hold_s else 0.0)
+    early = (delay <= rule.window_s) & (delay <= rule.hold_s) & (rule.hold_s > 0)
     later = (delay <= rule.window_s) & ~early
     first = np.where(early & (rule.positives == "at_once"), shown + delay, close)
     revised = np.flatnonzero(later)
-    when = np.concatenate([first, (shown + delay)[revised]])
+    # A revision never overtakes its negative, though its click may be known before that goes out.
+    when = np.concatenate([first, np.maximum(shown + delay, close)[revised]])
     impression = np.concatenate([np.arange(len(shown)), revised])
     kind = np.concatenate([np.where(early, POSITIVE, NEGATIVE), np.full(len(revised), REVISION)]).astype(np.int8)
-    # A revision never overtakes its negative, though both may fall on the same moment.
     order = np.argsort(when, kind="stable")
     return Emissions(when[order], impression[order], kind[order])

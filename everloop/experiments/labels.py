@@ -143,12 +143,7 @@ def logged(seed: int, mean_s: float, scale: float = 1.0) -> Logged:
 
 def judge(log: Logged, arm: Arm) -> Judged:
     """Learn as the arm does, and compare with the truth what was said beforehand."""
-    out = emissions(arm.rule, log.shown, log.delay)
-    if arm.rule.hold_s:
-        held = (out.kind == NEGATIVE) | ((out.kind == POSITIVE) & (arm.rule.positives == "at_close"))
-        when = out.when + LATENESS_S * held
-        order = np.argsort(when, kind="stable")
-        out = Emissions(when[order], out.impression[order], out.kind[order])
+    out = emissions(arm.rule, log.shown, log.delay, LATENESS_S)
     return _judged(log, _said(log, out, arm.loss()))
 
 

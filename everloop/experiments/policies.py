@@ -169,7 +169,7 @@ class Refresh:
 def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float = 10.0, alpha: float = ALPHA) -> Played:
     """A linear model that learns from what its own slates brought, as the join emits it, and is served refreshed now and then.
 
-    `lateness_s`: how much later than their time held negatives come, since the join waits for events that are late.
+    `lateness_s`: as of `emissions`.
     """
     positions, dice = len(stage.examination), _dice(stage)
     fields = stage.rows.shape[2]
@@ -182,7 +182,7 @@ def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float 
         part = slice(start, end)
         scores = logits(learner.w, stage.rows[part].reshape(-1, fields)).reshape(end - start, -1)
         slates[part] = slate = explored(scores, dice[part], positions)
-        waiting.add(*_examples(stage, part, slate, rule, lateness_s if rule.hold_s else 0.0))
+        waiting.add(*_examples(stage, part, slate, rule, lateness_s))
         # Nobody sees what is learned between two refreshes, so all of it is learned when one is due.
         if end < len(stage) and stage.t[end] >= due:
             _learn(learner, *waiting.take(due))
@@ -222,10 +222,10 @@ def _examples(
     at = row + part.start
     p = stage.attraction[at, column] * stage.examination[slot]
     delay = np.where(stage.luck[at, column] < p, stage.delay[at, column], np.inf).astype(np.float64)
-    out = emissions(rule, stage.t[at], delay)
+    out = emissions(rule, stage.t[at], delay, lateness_s)
     one = out.impression
     rows = np.concatenate([stage.rows[at[one], column[one]], BUCKETS + slot[one][:, None]], axis=1).astype(np.int64)
-    return out.when + lateness_s * (out.kind == NEGATIVE), rows, out.kind
+    return out.when, rows, out.kind
 
 
 def _learn(learner: Ftrl, rows: Integers, kind: Integers) -> None:
