@@ -37,6 +37,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.emissions)
 
+    def lost(self) -> Array:
+        """Whether a row has a number that is not finite in 32 bits, and counts as 0; bool[n]."""
+        found = np.zeros(len(self), bool)
+        for values in self.columns.values():
+            if values.dtype == np.float32:
+                found |= ~np.isfinite(values)
+        return found
+
     def take(self, rows: slice) -> Batch:
         """Some of the rows, as a batch with the same event time."""
         return Batch(

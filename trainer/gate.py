@@ -7,6 +7,7 @@ Checks, each with its own allowance of false alarms (`false_alarm_days`):
 - calibration of the last settled slates, outside its band by more than chance;
 - the label stream, since log loss can't see a stall: click rate (CUSUM, up and down, on emissions) and the share that one
   reader has in the slates, or one item in the clicks;
+- numbers that count as nothing: the share of slates with one (CUSUM);
 - drift of the scores of a fixed probe set, against a plain bound.
 
 A statistical check begins once it has seen what is normal. The first suspect step travels with the alarm: what is older is good.
@@ -39,6 +40,8 @@ _SCATTER = 1.5
 """The scatter that was seen is taken for so much larger: nights and days are not alike."""
 _STALLED = 0.05
 """Clicks that still come in a stall, as a share of the normal rate."""
+_RARE, _BROKEN = 0.001, 0.2
+"""Share of slates with a number that is none: taken for normal at least, and suspected."""
 _FORGET = 0.005
 """Share of the reference click rate that each normal look replaces."""
 
@@ -85,20 +88,21 @@ class Gate:
         self._users = Share(size=settings.share_slates, normal=settings.user_share)
         self._items = Share(size=settings.share_slates, normal=settings.item_share)
         self._calibration = Calibration(settings)
+        self._numbers = LostNumbers()
         self.probe_samples: list[Sample] = []
         """The fixed probe set."""
         self._probe_logits: Array | None = None
         self._probed = 0
 
-    def step(self, samples: Sequence[Sample], scores: Array, step: int) -> Alarm | None:
-        """Look at a step: the samples it learned from, in order, and the scores they had before."""
+    def step(self, samples: Sequence[Sample], scores: Array, step: int, lost: Array | None = None) -> Alarm | None:
+        """Look at a step: the samples it learned from, in order, the scores they had before, and `Batch.lost` of them."""
         bad = int(np.count_nonzero(~np.isfinite(scores)))
         if bad:
             return Alarm("non_finite_scores", bad, 0, step)
         if not self._settings.enabled:
             return None
         self._collect(samples)
-        alarm: Alarm | None = None
+        alarm = self._lost(samples, lost, step) if lost is not None and self.slates > self._settings.arm else None
         for sample in samples:
             alarm = alarm or self._stream(sample, step)
         return alarm
@@ -149,6 +153,7 @@ class Gate:
         """Samples were left out: what the stream looks like begins anew."""
         self._rate = ClickRate(self._settings)
         self._calibration = Calibration(self._settings)
+        self._numbers = LostNumbers()
 
     def state(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -160,6 +165,7 @@ class Gate:
             "users": self._users.state(),
             "items": self._items.state(),
             "calibration": self._calibration.state(),
+            "numbers": self._numbers.state(),
             "probe": self.probe_samples,
             "probe_logits": None if self._probe_logits is None else self._probe_logits.tolist(),
             "probed": self._probed,
@@ -174,6 +180,8 @@ class Gate:
         self._items.restore(state["items"])
         self._calibration.restore(state["calibration"])
         self.probe_samples = msgspec.convert(state["probe"], list[Sample])
+        # A checkpoint of before there was this check has none of it.
+        self._numbers.restore(state.get("numbers", LostNumbers().state()))
         found = state["probe_logits"]
         self._probe_logits = None if found is None else np.array(found)
 
@@ -191,6 +199,11 @@ class Gate:
             if REVISION not in sample.emissions:
                 self.probe_samples.append(msgspec.structs.replace(sample, sent_times=[]))
                 rows += len(sample.emissions)
+
+    def _lost(self, samples: Sequence[Sample], lost: Array, step: int) -> Alarm | None:
+        lengths = np.array([len(sample.emissions) for sample in samples])
+        starts = (np.cumsum(lengths) - lengths)[lengths > 0]
+        return self._numbers.add(np.logical_or.reduceat(lost, starts).tolist(), step, self._often())
 
     def _stream(self, sample: Sample, step: int) -> Alarm | None:
         often = self._often()
@@ -278,6 +291,45 @@ class ClickRate:
         self._values, self._since = [*values, *[0.0] * missing], [*since, *[0] * missing]
         self._looks = deque(looks, maxlen=200)
         self._limit = math.inf if limit < 0 else limit
+
+
+class LostNumbers:
+    """Slates with a number that 32 bits can't hold, and that counts as 0: a CUSUM of the log likelihood ratio of many against as few
+    as are normal, so that a threshold of ln N gives one false alarm in N."""
+
+    def __init__(self) -> None:
+        self._seen = [0, 0]
+        """Slates, and those with such a number, while nothing was suspected."""
+        self._value, self._since = 0.0, 0
+
+    def add(self, lost: Sequence[bool], step: int, often: float) -> Alarm | None:
+        """Take a step's slates."""
+        bad = sum(lost)
+        if not bad and not self._value:
+            self._seen[0] += len(lost)
+            return None
+        normal = max(_RARE, self._seen[1] / max(1, self._seen[0]))
+        if normal >= _BROKEN / 2:
+            # Where they are usual they say nothing.
+            self._seen = [self._seen[0] + len(lost), self._seen[1] + bad]
+            return None
+        for each in lost:
+            ratio = math.log(_BROKEN / normal) if each else math.log((1 - _BROKEN) / (1 - normal))
+            self._since = step if self._value <= 0 else self._since
+            self._value = max(0.0, self._value + ratio)
+            if self._value > math.log(max(often, 1000.0)):
+                return Alarm("numbers_lost", bad / len(lost), normal, self._since)
+        if not self._value:
+            self._seen = [self._seen[0] + len(lost), self._seen[1] + bad]
+        return None
+
+    def state(self) -> list[Any]:
+        """Everything, as plain values."""
+        return [self._seen, self._value, self._since]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take what `state` answered."""
+        self._seen, self._value, self._since = state
 
 
 class Calibration:

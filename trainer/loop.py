@@ -146,7 +146,7 @@ class Loop:
         for sample in samples:
             self.sent_times += sample.sent_times
         self.validation.observe(partitions, samples, scores, self.learner.step)
-        return self.gate.step(samples, scores, self.learner.step)
+        return self.gate.step(samples, scores, self.learner.step, batch.lost())
 
     def _sound(self, samples: Sequence[Sample]) -> Batch | None:
         """The batch of some samples; None where a column has another length, or a value another kind, than it must."""

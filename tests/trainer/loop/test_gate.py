@@ -15,7 +15,7 @@ from feedback.features import FeatureSpec
 from tests.trainer.loop.world import FEATURES, slates
 from trainer.cusum import Cusum, Share, tilt
 from trainer.fake import FakeLearner
-from trainer.gate import Alarm, Gate
+from trainer.gate import Alarm, Gate, LostNumbers
 from trainer.groups import GateSettings, ValidationSettings
 from trainer.lesson import takes
 from trainer.loop import Loop
@@ -127,6 +127,40 @@ def test_a_probe_set_whose_scores_jump_is_refused() -> None:
     assert alarm is not None
     assert alarm.check == "probe_drift"
     assert alarm.since_step == 41
+
+
+def lost(share: float, seed: int) -> Iterator[bool]:
+    chance = random.Random(seed)
+    while True:
+        yield chance.random() < share
+
+
+def test_numbers_that_count_as_nothing_are_refused_where_they_are_new() -> None:
+    normal, numbers = lost(0.002, 1), LostNumbers()
+    assert all(numbers.add([next(normal) for _ in range(20)], step, 1e7) is None for step in range(2_000))
+    alarm = next(filter(None, (numbers.add([True, False], step, 1e7) for step in range(2_000, 2_010))))
+    assert alarm.check == "numbers_lost"
+    assert alarm.since_step == 2_000
+    assert alarm.limit == pytest.approx(0.002, abs=0.001)
+
+
+def test_numbers_that_count_as_nothing_are_let_pass_where_they_are_usual() -> None:
+    usual, numbers = lost(0.3, 2), LostNumbers()
+    numbers.restore([[1_000, 300], 0.0, 0])
+    assert all(numbers.add([next(usual) for _ in range(20)], step, 1e7) is None for step in range(500))
+
+
+def test_the_gate_counts_the_slates_that_have_such_a_number() -> None:
+    gate, samples = Gate(SETTINGS), list(clean(3, 1))
+    scores = np.full(sum(len(sample.emissions) for sample in samples), 0.2, np.float32)
+    spoilt = np.zeros(len(scores), bool)
+    spoilt[[0, 1, -1]] = True
+    assert gate.step(samples, scores, 1, spoilt) is None, "nothing is known yet"
+    gate.slates = 10_000
+    found = [gate.step(samples, scores, step, spoilt) for step in range(2, 6)]
+    alarm = next(filter(None, found))
+    assert (alarm.check, alarm.since_step) == ("numbers_lost", 2)
+    assert alarm.value == pytest.approx(2 / 3)
 
 
 def test_a_gate_that_is_switched_off_still_refuses_what_is_not_finite() -> None:
