@@ -4,6 +4,9 @@ The same worlds, the same luck, and policies that differ in nothing but how they
 request; by one and the same model, served as it was after the first day, or refreshed daily, hourly, every minute, every second
 (living versions). All models live through the first day alike, refreshed every minute; what is counted are the days after it.
 
+Two arms are no rivals: they say what the living model lacks. `told_reads` learns also from what readers read by themselves; `told_all` also
+from what the candidates that were not shown would have brought, which nobody can know: what it leaves open is beyond the features.
+
 The world is the fitted one, slates and retrieval included, with as many readers as the log: settings chosen for this question would
 answer another. How long retrieval keeps its choice matters much to the answer (docs/newsroom.md).
 """
@@ -20,7 +23,8 @@ import numpy as np
 from everloop.experiments import Options
 from everloop.experiments.emission import LabelRule
 from everloop.experiments.plots import bars, lines
-from everloop.experiments.policies import Played, Refresh, model, oracle, popularity, uniform
+from everloop.experiments.policies import Played, Refresh, model, oracle, popularity, read, uniform, unshown
+from everloop.experiments.reads import reads
 from everloop.experiments.spread import interval
 from everloop.experiments.stage import Stage, stage
 from everloop.figures import Figure, Report, figure, report
@@ -70,12 +74,16 @@ def run(options: Options) -> Report:
 def play(seed: int, scale: float = 1.0) -> dict[str, Outcome]:
     """All policies in one world, by name; of the half-lives of popularity the best."""
     readers = replace(SETTINGS.readers, visits_per_day=SETTINGS.readers.visits_per_day * scale)
-    here = stage(replace(SETTINGS, readers=readers), seed)
+    settings = replace(SETTINGS, readers=readers)
+    here = stage(settings, seed)
     found = {"oracle": _outcome(here, oracle(here)), "random": _outcome(here, uniform(here))}
     popular = [_outcome(here, each) for each in popularity(here, HALF_LIVES_S)]
     found["popularity"] = max(popular, key=lambda each: each.truth)
     for name, every_s in REFRESHES.items():
         found[name] = _outcome(here, model(here, Refresh(every_s, warm_until_s=DAY), RULE))
+    living = Refresh(REFRESHES["living"], warm_until_s=DAY)
+    for name, more in (("told_reads", read(reads(settings, seed))), ("told_all", unshown(RULE))):
+        found[name] = _outcome(here, model(here, living, RULE, more=more))
     return found
 
 
@@ -87,15 +95,11 @@ def _outcome(stage: Stage, played: Played) -> Outcome:
 
 
 def _figures(worlds: list[dict[str, Outcome]]) -> Iterator[Figure]:
-    living, popular, best = ([world[name] for world in worlds] for name in ("living", "popularity", "oracle"))
-    yield figure(
-        "lift_over_popularity", "", [a.click_rate / b.click_rate - 1 for a, b in zip(living, popular, strict=True)]
-    )
-    yield figure(
-        "gap_to_oracle_closed",
-        "",
-        [(a.truth - b.truth) / (c.truth - b.truth) for a, b, c in zip(living, popular, best, strict=True)],
-    )
+    pairs = [(world["living"], world["popularity"]) for world in worlds]
+    yield figure("lift_over_popularity", "", [a.click_rate / b.click_rate - 1 for a, b in pairs])
+    yield figure("gap_to_oracle_closed", "", [_closed(world, "living") for world in worlds])
+    for name in ("told_reads", "told_all"):
+        yield figure(f"gap_closed_{name}", "", [_closed(world, name) for world in worlds])
     for name in ("popularity", "frozen", "daily", "hourly", "minutes"):
         gains = [world["living"].click_rate - world[name].click_rate for world in worlds]
         low, high = interval(gains)
@@ -106,6 +110,12 @@ def _figures(worlds: list[dict[str, Outcome]]) -> Iterator[Figure]:
         yield figure(f"click_rate_{name}", "", [world[name].click_rate for world in worlds])
     for name in worlds[0]:
         yield figure(f"regret_{name}", "", [world["oracle"].truth - world[name].truth for world in worlds])
+
+
+def _closed(world: dict[str, Outcome], name: str) -> float:
+    """The share of the click probability between popularity and the oracle that a policy has won."""
+    popular, best = world["popularity"].truth, world["oracle"].truth
+    return (world[name].truth - popular) / (best - popular)
 
 
 def _plot(worlds: list[dict[str, Outcome]], options: Options) -> None:

@@ -3,7 +3,8 @@
 All learn from the same slates, which were drawn at random in the fitted world, and are judged by what they would have said of each
 impression just before it was shown, against its true click probability, with no time limit. What differs: how long a negative is held,
 when a positive goes out, what a revision teaches; and two published delay models. `naive` sends negatives at once and teaches the click as
-a second example; `oracle` is told each label the moment the slate is shown.
+a second example; `oracle` is told each label the moment the slate is shown. `foreseen` is no rule either: each click when it comes, and a
+negative, at once, where none will come. What it leaves open is the price of waiting for clicks, which no rule can avoid.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ BLOCK: Final = 50
 ALPHA: Final = 0.8
 """Learning rate of all: the best for the oracle of 0.1, 0.3 and 0.8."""
 CALIBRATED: Final = 0.01
+BOUNDS: Final = ("oracle", "foreseen")
+"""What is not in the running: both know what is to come."""
 AGES_S: Final = {"first_hour": 3_600.0, "first_4_h": 14_400.0, "older": math.inf}
 """Ages of articles for which calibration is told apart: up to so many seconds."""
 
@@ -94,7 +97,7 @@ def run(options: Options) -> Report:
     for seed in range(1, options.seeds + 1):
         for name, mean_s in DELAYS_S.items():
             log = logged(seed, mean_s, options.scale)
-            found[name].append({"oracle": oracle(log)} | {arm.name: judge(log, arm) for arm in arms(mean_s)})
+            found[name].append(bounds(log) | {arm.name: judge(log, arm) for arm in arms(mean_s)})
     if options.plots is not None:
         for name, worlds in found.items():
             _plot(name, worlds, options)
@@ -147,10 +150,14 @@ def judge(log: Logged, arm: Arm) -> Judged:
     return _judged(log, _said(log, out, arm.loss()))
 
 
-def oracle(log: Logged) -> Judged:
-    """The same model, told the label of each impression as soon as it is shown."""
-    kind = np.where(np.isfinite(log.delay), POSITIVE, NEGATIVE).astype(np.int8)
-    return _judged(log, _said(log, Emissions(log.shown, np.arange(len(log.shown)), kind), Plain()))
+def bounds(log: Logged) -> dict[str, Judged]:
+    """The same model, told what cannot be known: by the names of BOUNDS."""
+    clicked = np.isfinite(log.delay)
+    kind = np.where(clicked, POSITIVE, NEGATIVE).astype(np.int8)
+    came = log.shown + np.where(clicked, log.delay, 0.0)
+    order = np.argsort(came, kind="stable")
+    told = (Emissions(log.shown, np.arange(len(order)), kind), Emissions(came[order], order, kind[order]))
+    return {name: _judged(log, _said(log, out, Plain())) for name, out in zip(BOUNDS, told, strict=True)}
 
 
 def _said(log: Logged, out: Emissions, loss: Loss) -> Floats:
@@ -194,6 +201,7 @@ def _figures(found: dict[str, list[dict[str, Judged]]]) -> Iterator[Figure]:
     hold_s = next(arm.rule.hold_s for arm in arms(DELAYS_S["short"]) if arm.name == best)
     yield figure("calibration", "", [world[best].calibration for world in short])
     yield figure("gap_closed", "", [_closed(world, best) for world in short])
+    yield figure("gap_closed_foreseen", "", [_closed(world, "foreseen") for world in short])
     yield figure("winner_hold_s", "s", [hold_s])
     yield figure("click_rate", "", [world["oracle"].click_rate for world in short])
     for delays, worlds in found.items():
@@ -207,7 +215,7 @@ def _figures(found: dict[str, list[dict[str, Judged]]]) -> Iterator[Figure]:
 
 def winner(worlds: list[dict[str, Judged]]) -> str:
     """The arm with the lowest log loss on average, of those whose calibration is within CALIBRATED of 1; without any, of all."""
-    names = [name for name in worlds[0] if name != "oracle"]
+    names = [name for name in worlds[0] if name not in BOUNDS]
     good = [name for name in names if abs(np.median([w[name].calibration for w in worlds]) - 1) <= CALIBRATED]
     return min(good or names, key=lambda name: sum(world[name].loss for world in worlds))
 

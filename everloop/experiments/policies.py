@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from everloop.experiments.emission import LabelRule, emissions
 from everloop.experiments.ftrl import Ftrl, logits, sigmoid
+from everloop.experiments.reads import Reads
 from everloop.experiments.stage import BUCKETS, Stage
-from feedback.events import NEGATIVE, REVISION
+from feedback.events import NEGATIVE, POSITIVE, REVISION
 from newsroom.keyed import Doubles, Floats, Integers
 
 EXPLORE: Final = 0.02
@@ -166,14 +168,28 @@ class Refresh:
         return min(found, self.warm_until_s) if t < self.warm_until_s else found
 
 
-def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float = 10.0, alpha: float = ALPHA) -> Played:
+Examples = tuple[Doubles, Integers, Integers]
+"""When each goes out, its weights, its kind."""
+More = Callable[[Stage, slice, Integers], Examples]
+"""What else a model is told while it shows these slates to these requests. Its place is the one behind the positions."""
+
+
+def model(
+    stage: Stage,
+    refresh: Refresh,
+    rule: LabelRule,
+    *,
+    more: More | None = None,
+    lateness_s: float = 10.0,
+    alpha: float = ALPHA,
+) -> Played:
     """A linear model that learns from what its own slates brought, as the join emits it, and is served refreshed now and then.
 
-    `lateness_s`: as of `emissions`.
+    `more`: what it learns from besides; `lateness_s`: as of `emissions`.
     """
     positions, dice = len(stage.examination), _dice(stage)
     fields = stage.rows.shape[2]
-    learner, waiting = Ftrl(BUCKETS + positions, alpha=alpha), Waiting(fields + 1)
+    learner, waiting = Ftrl(BUCKETS + positions + 1, alpha=alpha), Waiting(fields + 1)
     slates = np.empty((len(stage), positions), np.int64)
     start = 0
     while start < len(stage):
@@ -183,6 +199,8 @@ def model(stage: Stage, refresh: Refresh, rule: LabelRule, *, lateness_s: float 
         scores = logits(learner.w, stage.rows[part].reshape(-1, fields)).reshape(end - start, -1)
         slates[part] = slate = explored(scores, dice[part], positions)
         waiting.add(*_examples(stage, part, slate, rule, lateness_s))
+        if more is not None:
+            waiting.add(*more(stage, part, slate))
         # Nobody sees what is learned between two refreshes, so all of it is learned when one is due.
         if end < len(stage) and stage.t[end] >= due:
             _learn(learner, *waiting.take(due))
@@ -214,9 +232,41 @@ class Waiting:
         return found
 
 
-def _examples(
-    stage: Stage, part: slice, slate: Integers, rule: LabelRule, lateness_s: float
-) -> tuple[Doubles, Integers, Integers]:
+def read(reads: Reads) -> More:
+    """Tell it also what readers read by themselves, at once."""
+
+    def told(stage: Stage, part: slice, slate: Integers) -> Examples:
+        until = float(stage.t[part.stop]) if part.stop < len(stage) else math.inf
+        some = slice(*np.searchsorted(reads.t, (float(stage.t[part.start]), until)).tolist())
+        kind = np.where(reads.y[some].ravel() == 1, POSITIVE, NEGATIVE).astype(np.int8)
+        rows = reads.rows[some].reshape(len(kind), reads.rows.shape[-1])
+        return np.repeat(reads.t[some], reads.y.shape[1]), _placed(rows, len(stage.examination)), kind
+
+    return told
+
+
+def unshown(rule: LabelRule) -> More:
+    """Tell it also what the candidates that it did not show would have brought, had they been looked at: no policy can know that."""
+
+    def told(stage: Stage, part: slice, slate: Integers) -> Examples:
+        left = np.ones(stage.offered[part].shape, bool)
+        np.put_along_axis(left, slate, False, axis=1)
+        row, column = np.nonzero(left)
+        at = row + part.start
+        clicked = stage.luck[at, column] < stage.attraction[at, column]
+        out = emissions(rule, stage.t[at], np.where(clicked, stage.delay[at, column], np.inf).astype(np.float64))
+        rows = stage.rows[at, column][out.impression]
+        return out.when, _placed(rows, len(stage.examination)), out.kind
+
+    return told
+
+
+def _placed(rows: NDArray[np.int32], place: int | Integers) -> Integers:
+    placed: Integers = np.concatenate([rows, np.broadcast_to(np.int64(BUCKETS) + place, len(rows))[:, None]], axis=1)
+    return placed
+
+
+def _examples(stage: Stage, part: slice, slate: Integers, rule: LabelRule, lateness_s: float) -> Examples:
     row, slot = np.indices(slate.shape).reshape(2, -1)
     column = slate.ravel()
     at = row + part.start
@@ -224,8 +274,7 @@ def _examples(
     delay = np.where(stage.luck[at, column] < p, stage.delay[at, column], np.inf).astype(np.float64)
     out = emissions(rule, stage.t[at], delay, lateness_s)
     one = out.impression
-    rows = np.concatenate([stage.rows[at[one], column[one]], BUCKETS + slot[one][:, None]], axis=1).astype(np.int64)
-    return out.when, rows, out.kind
+    return out.when, _placed(stage.rows[at[one], column[one]], slot[one]), out.kind
 
 
 def _learn(learner: Ftrl, rows: Integers, kind: Integers) -> None:

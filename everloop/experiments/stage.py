@@ -77,13 +77,18 @@ def _part(world: World, visits: Visits) -> tuple[NDArray[np.generic], ...]:
 
 def features(world: World, visits: Visits, articles: Integers) -> NDArray[np.int32]:
     """The bucket of each of FIELDS of each article for each visit, [visits, articles, fields]."""
+    return rows(world, visits.t, visits.previous, visits.referrer, articles)
+
+
+def rows(world: World, t: Doubles, previous: Integers, referrer: Integers, articles: Integers) -> NDArray[np.int32]:
+    """The same of what a visit says: its time, the article read before it, where the reader came from."""
     shape = articles.shape
-    minutes = np.maximum(visits.t[:, None] - world.articles.published[articles], 0.0) / 60
+    minutes = np.maximum(t[:, None] - world.articles.published[articles], 0.0) / 60
     values = {
         "item": articles,
         "age": np.floor(2 * np.log2(1 + minutes)).astype(np.int64),
-        "prev": visits.previous[:, None],
-        "ref": visits.referrer[:, None],
+        "prev": previous[:, None],
+        "ref": referrer[:, None],
     }
     found = np.empty((*shape, len(FIELDS)), np.int32)
     for k, name in enumerate(FIELDS):

@@ -11,16 +11,30 @@ import pytest
 
 from everloop.experiments.emission import LabelRule
 from everloop.experiments.plots import bars, lines
-from everloop.experiments.policies import EXPLORE, Refresh, explored, model, oracle, popularity, ranked, uniform
-from everloop.experiments.stage import Stage, stage
+from everloop.experiments.policies import (
+    EXPLORE,
+    Refresh,
+    explored,
+    model,
+    oracle,
+    popularity,
+    ranked,
+    read,
+    uniform,
+    unshown,
+)
+from everloop.experiments.reads import reads
+from everloop.experiments.stage import BUCKETS, Stage, stage
+from feedback.events import NEGATIVE, POSITIVE, REVISION
 from newsroom.settings import ReaderSettings, WorldSettings
 
 RULE = LabelRule(hold_s=0.0)
+WORLD = WorldSettings(days=0.2, readers=ReaderSettings(visits_per_day=40_000.0))
 
 
 @pytest.fixture(scope="module")
 def here() -> Stage:
-    return stage(WorldSettings(days=0.2, readers=ReaderSettings(visits_per_day=40_000.0)), 1)
+    return stage(WORLD, 1)
 
 
 def test_the_oracle_shows_the_most_attractive_first_and_nobody_expects_more(here: Stage) -> None:
@@ -90,3 +104,33 @@ def test_plots_come_out_the_same_twice_and_differ_with_the_figures(tmp_path: Pat
         assert one == two != other
         assert b"<svg" in one
     assert b">two<" in (tmp_path / "a" / "bars.svg").read_bytes()
+
+
+def test_who_is_told_more_does_better(here: Stage) -> None:
+    told = (None, read(reads(WORLD, 1)), unshown(RULE))
+    half = here.t > here.t[-1] / 2
+    rates = [model(here, Refresh(10.0), RULE, more=more).truth(here)[half].mean() for more in told]
+    assert rates == sorted(rates)
+    assert rates[0] * 1.02 < rates[1]
+
+
+def test_what_was_not_shown_is_told_once_each_and_with_its_luck(here: Stage) -> None:
+    part, slate = slice(100, 200), ranked(here.attraction[100:200], 5)
+    when, rows, kind = unshown(RULE)(here, part, slate)
+    negatives = kind == NEGATIVE
+    assert negatives.sum() == 100 * (here.offered.shape[1] - 5)
+    assert set(kind.tolist()) == {NEGATIVE, REVISION}
+    lucky = here.luck[part] < here.attraction[part]
+    shown = np.take_along_axis(lucky, slate, axis=1).sum()
+    assert 0 < (kind == REVISION).sum() <= lucky.sum() - shown
+    assert (rows[:, -1] == BUCKETS + 5).all()
+    assert when[negatives].min() == here.t[100]
+
+
+def test_reads_are_told_in_their_time_one_of_each_slate_a_click(here: Stage) -> None:
+    told = reads(WORLD, 1)
+    when, rows, kind = read(told)(here, slice(1_000, 1_200), np.empty((200, 5), np.int64))
+    assert (here.t[1_000] <= when).all() and (when < here.t[1_200]).all()
+    assert len(when) == len(rows) == len(kind) > 0
+    slates = kind.reshape(-1, told.y.shape[1])
+    assert (np.sort(slates, axis=1) == np.sort([NEGATIVE] * (told.y.shape[1] - 1) + [POSITIVE])).all()
