@@ -25,7 +25,7 @@ _SECONDS: Final = 5.0
 
 def run(options: Options) -> Report:
     """Measure both."""
-    from serving.gateway.bench import UNITS, bench, seed
+    from serving.gateway.bench import UNITS, Bench, seed
     from serving.model_server.bench import run as model_server
 
     measured = [*model_server(options.runs), *rivals.ours(_SECONDS, options.runs)]
@@ -33,17 +33,19 @@ def run(options: Options) -> Report:
         config = loop.session.loaded.config
         redis = replace(config.redis, url=loop.redis)
         seed(redis)
-        found = bench(
+        bench = Bench(
             kafka=loop.kafka,
             redis=redis,
             features=config.features,
             settings=config.gateway,
             model_server=loop.supervisor.addresses["model grpc"],
             candidate_features=_CANDIDATE,
-            runs=options.runs,
         )
-        measured += [(name, UNITS[name], values) for name, values in found.items()]
-        measured += outages(loop, _CANDIDATE)
+        found = bench.steady(options.runs)
+        away = outages(loop, _CANDIDATE)
+        found |= bench.full(options.runs)
+    measured += [(name, UNITS[name], values) for name, values in found.items()]
+    measured += away
     mine = figures(measured)
     beside = rivals.peers(_SECONDS, {each.name: each.value for each in mine}) if options.peers else []
     return report("serve", mine, beside)

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,53 +35,74 @@ UNITS: Final = {
 }
 """The figures and their units."""
 
+_WARM_S: Final = (30.0, 5.0)
+"""Before a steady rate is measured: the first time, when the whole loop has just started, and later."""
+_STEADY_S: Final = 30.0
+_FULL_S: Final = 10.0
 _SERVE: Final = "import pickle, sys; from serving.gateway.main import run; sys.exit(run(**pickle.loads(open(sys.argv[1], 'rb').read())))"
 
 
-def bench(
-    *,
-    kafka: KafkaSettings,
-    redis: RedisSettings,
-    features: Sequence[Feature],
-    settings: GatewaySettings,
-    model_server: str,
-    candidate_features: dict[str, Any],
-    runs: int = 3,
-    seconds: float = 10.0,
-    rate: float = 200.0,
-) -> dict[str, list[float]]:
-    """Measure; per figure (see UNITS) the value of each run.
+class Bench:
+    """Measures gateways that are started for it, each a process of its own.
 
-    `candidate_features`: what each candidate of a request carries. 50 candidates, slates of 20.
-
-    Raises:
-        RuntimeError: a request was answered without the model, with an error, or not at all: such a run measures nothing.
+    `features`: what the model sees; `candidate_features`: what each candidate of a request carries. 50 candidates, slates of 20.
     """
-    found: dict[str, list[float]] = {name: [] for name in UNITS}
-    sent = ["--features", json.dumps(candidate_features), "--seconds", str(seconds)]
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory() as folder:
-            gateway = Served(
-                Path(folder),
-                {
-                    "kafka": kafka,
-                    "redis": redis,
-                    "features": tuple(features),
-                    "settings": settings,
-                    "model_server": model_server,
-                },
-            )
-            try:
-                found["gateway_start_s"].append(gateway.start_s)
-                full = load(gateway.url, [*sent, "--connections", "32"])
-                steady = load(gateway.url, [*sent, "--rate", str(rate)])
-                found["gateway_rps"].append(full["rps"])
-                found["gateway_p50_ms"].append(steady["p50_ms"])
-                found["gateway_p99_ms"].append(steady["p99_ms"])
+
+    def __init__(
+        self,
+        *,
+        kafka: KafkaSettings,
+        redis: RedisSettings,
+        features: Sequence[Feature],
+        settings: GatewaySettings,
+        model_server: str,
+        candidate_features: dict[str, Any],
+    ) -> None:
+        self._options: dict[str, Any] = {
+            "kafka": kafka,
+            "redis": redis,
+            "features": tuple(features),
+            "settings": settings,
+            "model_server": model_server,
+        }
+        self._sent = ["--features", json.dumps(candidate_features)]
+
+    def steady(self, runs: int = 3, rate: float = 200.0) -> dict[str, list[float]]:
+        """How fast it answers at a steady rate; the value of each run.
+
+        Before `full`: what a full load leaves behind is joined and learned for a minute and more.
+
+        Raises:
+            RuntimeError: a request was answered without the model, with an error, or not at all: such a run measures nothing.
+        """
+        found: dict[str, list[float]] = {"gateway_p50_ms": [], "gateway_p99_ms": []}
+        for number in range(runs):
+            with self._gateway() as gateway:
+                how = ["--rate", str(rate), "--seconds", str(_STEADY_S), "--warm", str(_WARM_S[number > 0])]
+                answered = load(gateway.url, [*self._sent, *how])
+            found["gateway_p50_ms"].append(answered["p50_ms"])
+            found["gateway_p99_ms"].append(answered["p99_ms"])
+        return found
+
+    def full(self, runs: int = 3) -> dict[str, list[float]]:
+        """How much it carries, how big it is then, how soon it serves; the value of each run. Raises as `steady` does."""
+        found: dict[str, list[float]] = {"gateway_rps": [], "gateway_rss_mb": [], "gateway_start_s": []}
+        for _ in range(runs):
+            with self._gateway() as gateway:
+                answered = load(gateway.url, [*self._sent, "--connections", "32", "--seconds", str(_FULL_S)])
+                found["gateway_rps"].append(answered["rps"])
                 found["gateway_rss_mb"].append(gateway.rss_mb())
+                found["gateway_start_s"].append(gateway.start_s)
+        return found
+
+    @contextmanager
+    def _gateway(self) -> Iterator[Served]:
+        with tempfile.TemporaryDirectory() as folder:
+            gateway = Served(Path(folder), self._options)
+            try:
+                yield gateway
             finally:
                 gateway.stop()
-    return found
 
 
 class Served:
