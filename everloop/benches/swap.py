@@ -14,7 +14,7 @@ from serving.follower.bench import Shot, drive, p99_ratio, windows
 from serving.protocol.tensors import strings
 
 RATE: Final = 200.0
-SECONDS: Final = 150.0
+SECONDS: Final = 200.0
 _EVERY_S: Final = 4.0
 _CANDIDATES: Final = 50
 

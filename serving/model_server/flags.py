@@ -70,6 +70,8 @@ class Flags:
     """Threads inside one operation; 0 = one."""
     tensorflow_inter_op_parallelism: int = 0
     """Threads that run operations beside one another; 0 = the request's own."""
+    enable_graph_optimization: bool = False
+    """Let TensorFlow's Grappler rewrite the graphs of a version while it loads (ours; the official server always does)."""
     ssl_config_file: str = ""
     """SSLConfig as text: gRPC over TLS."""
     saved_model_tags: str = "serve"

@@ -30,6 +30,8 @@ class LoaderSettings:
     """Tags of the meta graph to load."""
     parallelism: Parallelism = Parallelism()
     """Threads inside one run."""
+    optimize: bool = False
+    """Whether TensorFlow's Grappler rewrites the graphs."""
     warmup: bool = True
     """Whether recorded requests are replayed before the version answers."""
     warmup_iterations: int = 1
@@ -54,7 +56,9 @@ class Loader:
         """
         began = time.perf_counter()
         try:
-            bundle = Bundle(path, tags=self._settings.tags, parallelism=self._settings.parallelism)
+            bundle = Bundle(
+                path, tags=self._settings.tags, parallelism=self._settings.parallelism, optimize=self._settings.optimize
+            )
         except ServingError:
             self._metrics.load_attempts.add(path, "fail")
             raise

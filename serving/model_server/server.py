@@ -100,6 +100,7 @@ def build(flags: Flags, metrics: Metrics) -> Service:
         LoaderSettings(
             tags=tuple(flags.saved_model_tags.split(",")),
             parallelism=_parallelism(flags),
+            optimize=flags.enable_graph_optimization,
             warmup=flags.enable_model_warmup,
             warmup_iterations=flags.num_request_iterations_for_warmup,
             batching=_batching(flags),

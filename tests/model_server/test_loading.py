@@ -85,3 +85,30 @@ def test_any_number_of_threads_will_do(shelf: Shelf, parallelism: tuple[int, int
     (y,) = bundle.run(("x:0",), [np.array([2.0], np.float32)], ("y:0",))
     assert y.tolist() == [answer]
     bundle.close()
+
+
+def _with_chance() -> Any:
+    number = tf1.get_variable("number", [], initializer=tf1.random_uniform_initializer(), use_resource=True)
+    x = tf1.placeholder(tf.float32, [None], "x")
+    return {"serving_default": signature({"x": x}, {"y": tf.add(x, number, "y")})}
+
+
+def test_versions_with_the_same_graph_share_it_and_nothing_else(tmp_path: Path) -> None:
+    bundles = [Bundle(str(save(tmp_path / name, _with_chance))) for name in ("1", "2")]
+    assert bundles[0]._session.graph is bundles[1]._session.graph
+
+    def ask(bundle: Bundle) -> float:
+        return float(bundle.run(("x:0",), [np.zeros(1, np.float32)], ("y:0",))[0][0])
+
+    first, second = map(ask, bundles)
+    assert first != second
+    bundles[0].close()
+    assert ask(bundles[1]) == second
+    bundles[1].close()
+
+
+def test_grappler_rewrites_the_graphs_where_that_is_wanted(shelf: Shelf) -> None:
+    bundle = Bundle(str(shelf.base("h2") / "1"), optimize=True)
+    (y,) = bundle.run(("x:0",), [np.array([2.0], np.float32)], ("y:0",))
+    assert y.tolist() == [3.0]
+    bundle.close()
