@@ -122,7 +122,8 @@ class Gate:
         for x, slate in zip(per_slate.tolist(), settled.slates, strict=True):
             if self._loss.add(x, slate.step, often):
                 return Alarm("log_loss_cusum", self._loss.value, self._loss.limit, self._loss.since)
-        return self._calibration.add(settled, often, armed=self.slates > self._settings.arm)
+        # What a model that begins from nothing said of its first slates is no sign that it went wrong.
+        return self._calibration.add(settled, often) if self.slates > self._settings.arm else None
 
     def probe_due(self, step: int) -> bool:
         """Whether the probe set is to be scored again."""
@@ -340,7 +341,7 @@ class Calibration:
         self._last: deque[tuple[float, float, float, int]] = deque()
         self._sums = [0.0, 0.0, 0.0]
 
-    def add(self, settled: Settled, often: float, *, armed: bool) -> Alarm | None:
+    def add(self, settled: Settled, often: float) -> Alarm | None:
         """Take settled slates; an alarm where the ratio is outside its band by more than chance allows."""
         scores = settled.rows["score"].astype(np.float64)
         columns = (scores, settled.rows["label"].astype(np.float64), scores * (1.0 - scores))
@@ -351,7 +352,7 @@ class Calibration:
             if len(self._last) > self._settings.calibration_slates:
                 old = self._last.popleft()
                 self._sums = [a - b for a, b in zip(self._sums, old[:3], strict=True)]
-        return self._look(often) if armed and len(self._last) >= self._settings.calibration_slates else None
+        return self._look(often) if len(self._last) >= self._settings.calibration_slates else None
 
     def _look(self, often: float) -> Alarm | None:
         predicted, clicks, variance = self._sums

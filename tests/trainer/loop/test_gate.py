@@ -20,7 +20,8 @@ from trainer.groups import GateSettings, ValidationSettings
 from trainer.lesson import takes
 from trainer.loop import Loop
 from trainer.settings import ModelSettings
-from trainer.validate import Validation
+from trainer.settled import ROW
+from trainer.validate import Settled, Slate, Validation
 
 SETTINGS = GateSettings(reference=1000, arm=200, share_slates=100, probe_rows=50, probe_steps=20)
 ONSET = 1600
@@ -161,6 +162,27 @@ def test_the_gate_counts_the_slates_that_have_such_a_number() -> None:
     alarm = next(filter(None, found))
     assert (alarm.check, alarm.since_step) == ("numbers_lost", 2)
     assert alarm.value == pytest.approx(2 / 3)
+
+
+def settle(gate: Gate, score: float, slates: range) -> Alarm | None:
+    """Ten impressions each, of which one was clicked, and a baseline that said the same as the model."""
+    for number in slates:
+        rows = np.zeros(10, ROW)
+        rows["score"] = rows["baseline"] = score
+        rows["label"][0], rows["time"] = 1, 1 + number * 1_000_000
+        slate = Slate(f"r{number}", 0, 0, 0, "", True, number, [], [])
+        if alarm := gate.settled(Settled([slate], np.zeros(1, np.int64), rows, np.zeros(10))):
+            return alarm
+    return None
+
+
+def test_calibration_leaves_out_what_an_unlearned_model_said() -> None:
+    gate = Gate(SETTINGS)
+    assert settle(gate, 0.9, range(SETTINGS.arm)) is None
+    assert settle(gate, 0.1, range(SETTINGS.arm, 2_000)) is None
+    alarm = settle(gate, 0.9, range(2_000, 3_000))
+    assert alarm is not None
+    assert (alarm.check, alarm.limit) == ("calibration", SETTINGS.calibration_high)
 
 
 def test_a_gate_that_is_switched_off_still_refuses_what_is_not_finite() -> None:
