@@ -29,7 +29,7 @@ def run(options: Options) -> Report:
 
 
 def _measure(seed: int) -> dict[str, float]:
-    # Without the gate: what is learned in the first minutes of a world this small and random is rightly refused.
+    # Without the gate: it refuses what is learned in the first minutes of this world, and after that no base comes.
     unguarded = {"trainer.gate.enabled": False, "steer.guard.enabled": False}
     with whole({"trainer.versions.every_s": _EVERY_S, **unguarded}) as loop:
         readers = threading.Thread(target=loop.readers, kwargs={"rate": 20.0, "seconds": SECONDS + 10, "seed": seed})

@@ -138,7 +138,7 @@ class Served:
 
 
 def load(url: str, arguments: Sequence[str]) -> dict[str, float]:
-    """Run the load generator; answer what it found. Raises RuntimeError as `bench` does."""
+    """Run the load generator; answer what it found. Raises RuntimeError as `Bench.steady` does."""
     found = generate(url, arguments)
     for what in ("fallbacks", "errors", "lost"):
         if found[what] > found["answered"] / 1000:

@@ -168,7 +168,7 @@ def _session_config(parallelism: Parallelism, optimize: bool) -> Any:
         allow_soft_placement=True,
     )
     config.device_count["GPU"] = 0
-    # Three quarters of the processor time of a load, which readers wait for, and no faster a graph where it was exported to serve.
+    # Two thirds of the processor time of a load, which readers wait for, and no faster a graph where it was exported to serve.
     config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
     return config
 
