@@ -29,9 +29,9 @@ def run(options: Options) -> Report:
 
 
 def _measure(seed: int) -> dict[str, float]:
-    # Without the gate: it refuses what is learned in the first minutes of this world, and after that no base comes.
-    unguarded = {"trainer.gate.enabled": False, "steer.guard.enabled": False}
-    with whole({"trainer.versions.every_s": _EVERY_S, **unguarded}) as loop:
+    with whole(
+        {"trainer.versions.every_s": _EVERY_S, "trainer.gate.probation": 0, "steer.guard.enabled": False}
+    ) as loop:
         readers = threading.Thread(target=loop.readers, kwargs={"rate": 20.0, "seconds": SECONDS + 10, "seed": seed})
         readers.start()
         shots = _shots(loop)

@@ -20,6 +20,7 @@ from everloop.demo import profile
 from everloop.figures import Figure, Peer, Report, report
 from everloop.logs.catalogue import find
 from everloop.logs.samples import samples
+from everloop.logs.slates import Log
 from everloop.peers import environment
 from everloop.runtime.kafka import KafkaNode
 from everloop.runtime.settings import KafkaNodeSettings
@@ -38,14 +39,16 @@ def run(options: Options) -> Report:
     `user_item_samples_per_s`."""
     from trainer import backlog, bench
 
+    # What is wrong with the log shall be said before anything is measured, not after.
+    log = find(options.log, options.mapping) if options.log else None
     found = figures(bench.run(options.runs, say=_say))
     with (
         tempfile.TemporaryDirectory(prefix="everloop-bench-") as folder,
         KafkaNode(Path(folder), settings=KafkaNodeSettings(heap_mib=1024)) as node,
     ):
         found += figures(backlog.run(node.bootstrap, options.runs, say=_say))
-    if options.log:
-        found += figures(_worth(options))
+    if log is not None:
+        found += figures(_worth(log))
     else:
         _say("no --log: rows_saved, admission_auc_lost and the publishing intervals are left out")
     peers: list[Peer] = []
@@ -55,11 +58,10 @@ def run(options: Options) -> Report:
     return report("train", found, peers)
 
 
-def _worth(options: Options) -> Measured:
+def _worth(log: Log) -> Measured:
     """What admission saves and freshness is worth on a log, with the settings that its mapping begins with."""
     from trainer.worth import worth
 
-    log = find(options.log, options.mapping)
     config = open_session(flags=profile.base(log.mapping)).loaded.config
     return worth(lambda: samples(log), features=config.features, settings=config.trainer, say=_say)
 
