@@ -131,9 +131,8 @@ class KafkaNode:
         self.stop()
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = [java(), f"@{self.folder / 'java.args'}", "kafka.tools.StorageTool", "format", "--ignore-formatted"]
-        command = [*tool, "-t", cluster, "-c", str(self.folder / "server.properties")]
+        command = [*tool, "-t", cluster_id(), "-c", str(self.folder / "server.properties")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UnavailableError(f"Kafka's storage in {self.folder} can't be formatted:\n{done.stdout}{done.stderr}")
@@ -183,6 +182,14 @@ class KafkaNode:
             "share.coordinator.state.topic.min.isr": 1,
             "log.cleaner.dedupe.buffer.size": 16 * 2**20,
         }
+
+
+def cluster_id() -> str:
+    """A new cluster's id: 16 random bytes in base64. None begins with a dash, which the storage tool would take for an option."""
+    while True:
+        drawn = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not drawn.startswith("-"):
+            return drawn
 
 
 def _lines(properties: dict[str, object]) -> str:

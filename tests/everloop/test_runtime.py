@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from redis import Redis
 
 from everloop.runtime import jars
 from everloop.runtime.jars import Jar
-from everloop.runtime.kafka import KafkaNode
+from everloop.runtime.kafka import KafkaNode, cluster_id
 from everloop.runtime.redis import RedisNode
 from everloop.runtime.settings import KafkaNodeSettings, RedisNodeSettings
 from feedback.errors import CorruptError, UnavailableError
@@ -53,6 +54,12 @@ def test_what_was_confirmed_is_there_after_a_kill_and_a_restart_on_another_port(
     with KafkaNode(tmp_path) as second:
         send(second.bootstrap, "kept", b"after")
         assert read(second.bootstrap, "kept") == [b"before", b"after"]
+
+
+def test_a_cluster_id_is_never_taken_for_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([b"\xf8" + bytes(15), b"\xfb" + bytes(15), b"\xfc" + bytes(15)])
+    monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=next(drawn)))
+    assert cluster_id() == "_" + "A" * 21
 
 
 def test_topics_are_never_created_by_use(kafka: str, namespace: str) -> None:
