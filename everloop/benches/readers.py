@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass, field
 
 from feedback.errors import EverloopError
+from feedback.pace import beats
 from feedback.produce import OutcomeProducer
 from serving.client import AsyncClient
 
@@ -48,11 +49,9 @@ class Readers:
 
     async def steady(self, rate: float, seconds: float) -> None:
         """Ask `rate` times a second for `seconds`; returns when all are answered."""
-        begin = time.monotonic()
         running: set[asyncio.Task[None]] = set()
-        for number in range(round(rate * seconds)):
-            await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
-            task = asyncio.create_task(self._visit(begin + number / rate))
+        async for due in beats(rate, seconds):
+            task = asyncio.create_task(self._visit(due))
             running.add(task)
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 import grpc
 
 from feedback.clock import SECOND, now_us, to_us
+from feedback.pace import beats
 from serving.protocol import serving_pb2 as wire
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -80,12 +81,11 @@ def _drive(address: str, data: bytes, rate: float, seconds: float) -> list[Shot]
 async def _load(address: str, data: bytes, rate: float, seconds: float) -> list[Shot]:
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.unary_unary(_PREDICT, response_deserializer=wire.PredictResponse.FromString)
-        begin, clock = now_us(), time.monotonic()
+        # Wall time of a moment: swaps are told by it.
+        offset = now_us() - to_us(time.monotonic())
         shots = []
-        for number in range(round(rate * seconds)):
-            due_s = number / rate
-            await asyncio.sleep(max(0.0, clock + due_s - time.monotonic()))
-            shots.append(asyncio.create_task(_shoot(call, data, begin + to_us(due_s), clock + due_s)))
+        async for due in beats(rate, seconds):
+            shots.append(asyncio.create_task(_shoot(call, data, offset + to_us(due), due)))
         return await asyncio.gather(*shots)
 
 

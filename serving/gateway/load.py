@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from feedback.pace import beats
+
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection with one request at a time, on bare bytes: a client library would cost more than the gateway."""
@@ -123,11 +125,8 @@ class Load:
 
     async def steady(self, rate: float, seconds: float) -> None:
         """`rate` requests a second, whatever becomes of them."""
-        begin, tasks = time.monotonic(), set()
-        for number in range(int(rate * seconds)):
-            due = begin + number / rate
-            if (wait := due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
+        tasks = set()
+        async for due in beats(rate, seconds):
             task = asyncio.create_task(self.one(due))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
