@@ -21,6 +21,7 @@ import uvloop
 from feedback.errors import EverloopError
 from feedback.features import Feature
 from feedback.settings import KafkaSettings, RedisSettings
+from serving import turns
 from serving.gateway.door import Doorway
 from serving.gateway.gateway import Gateway
 from serving.gateway.logs import configure
@@ -48,6 +49,7 @@ def run(
     configure()
     try:
         listening = listen(settings.http, port)
+        turns.answer()
         uvloop.run(_serve(listening, kafka, redis, features, settings, data, model_server))
     except (EverloopError, OSError) as error:
         _LOG.error("%s", error)

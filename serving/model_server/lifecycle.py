@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from serving import turns
 from serving.model_server.faults import Code, ServingError
 from serving.model_server.servables import Servable, ServingMap
 from serving.model_server.status import State, StatusBoard
@@ -207,4 +208,6 @@ def _cancelled() -> ServingError:
 
 
 def _pool(threads: int, name: str) -> ThreadPoolExecutor | None:
-    return ThreadPoolExecutor(threads, thread_name_prefix=name) if threads > 0 else None
+    if threads <= 0:
+        return None
+    return ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=turns.stand_back)

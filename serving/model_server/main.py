@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 import uvloop
 
 from feedback.errors import UsageError
+from serving import turns
 from serving.model_server.faults import ServingError
 from serving.model_server.flags import Flags, parse, usage
 from serving.model_server.server import Server
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     _end_at_signals()
     sys.setswitchinterval(SWITCH_S)
+    turns.answer()
     try:
         uvloop.run(_serve(flags))
         return 0
