@@ -14,36 +14,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import re
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
-from tensorflow.python.client import pywrap_tf_session as c_api
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 from serving.model_server.faults import Code, ServingError, missing
+from serving.model_server.session import Call, Parallelism, session_for
 from serving.model_server.tensors import Array
 
 DEFAULT_SIGNATURE = "serving_default"
 INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 _ASSETS_COLLECTION = "saved_model_assets"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parallelism:
-    """How many threads TensorFlow may use inside one run."""
-
-    inter_op: int = -1
-    """Threads that run operations beside one another; -1 = the caller's own thread, 0 = one per core."""
-    intra_op: int = 1
-    """Threads that one operation may use; 0 = one per core."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +71,9 @@ class Bundle:
             ServingError: the directory is incomplete or damaged, or its initialisation fails.
         """
         self.path = path
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
-        self._making = threading.Lock()
         meta_graph = check_complete(path, tags)
         try:
-            graph = _graph(meta_graph.graph_def)
-            self._session = tf.compat.v1.Session(
-                graph=graph, config=_session_config(parallelism or Parallelism(), optimize)
-            )
+            self._session = session_for(meta_graph.graph_def, parallelism or Parallelism(), optimize=optimize)
         except tf.errors.OpError as error:
             raise translated(error) from error
         try:
@@ -99,6 +81,7 @@ class Bundle:
         except tf.errors.OpError as error:
             self._session.close()
             raise translated(error) from error
+        self._calls = self._session.calls
         self.signatures: dict[str, Signature] = {
             name: _signature(name, definition) for name, definition in meta_graph.signature_def.items()
         }
@@ -110,19 +93,13 @@ class Bundle:
         if meta_graph.HasField("saver_def"):
             prefix = tf.io.gfile.join(self.path, "variables", "variables")
             saver = meta_graph.saver_def
-            self._run_target(saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets})
+            self._session.run(saver.restore_op_name, {saver.filename_tensor_name: prefix, **assets})
         init = init_operation(meta_graph)
         if init:
-            self._run_target(init, assets)
-
-    def _run_target(self, operation: str, feeds: Mapping[str, str]) -> None:
-        options = config_pb2.CallableOptions(feed=list(feeds), target=[operation])
-        self._session._make_callable_from_options(options)(
-            *(np.array(value.encode(), dtype=object) for value in feeds.values())
-        )
+            self._session.run(init, assets)
 
     def _prepare(self) -> None:
-        """Optimise every signature's graph now, so that its first request does not wait for that."""
+        """Make every signature ready now, so that its first request does not wait for that."""
         for signature in self.signatures.values():
             if not signature.outputs or signature.name == INIT_SIGNATURE:
                 continue
@@ -135,74 +112,25 @@ class Bundle:
         Raises:
             ServingError: with the code and text of the operation that failed.
         """
-        call = self._callables.get((feeds, fetches)) or self._make(feeds, fetches)
+        call = self._calls.get((feeds, fetches)) or self._make(feeds, fetches)
         try:
             outputs = call(*arrays)
         except tf.errors.OpError as error:
             raise translated(error) from error
         return [out if isinstance(out, np.ndarray) else _scalar(out) for out in outputs]
 
-    def _make(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
-        options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-        with self._making:
-            try:
-                made = self._session._make_callable_from_options(options)
-            except tf.errors.OpError as error:
-                raise translated(error) from error
-            self._callables[(feeds, fetches)] = made
-        return made
+    def _make(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Call:
+        try:
+            return self._session.call((feeds, fetches))
+        except tf.errors.OpError as error:
+            raise translated(error) from error
 
     def close(self) -> None:
-        """Free the session and give its memory back to the operating system where the C library can."""
-        self._callables.clear()
-        self._session.close()
+        """Give its memory back to the operating system where the C library can, and the session to the next version."""
+        self._calls = {}
+        self._session.leave()
         del self._session
         _trim()
-
-
-def _session_config(parallelism: Parallelism, optimize: bool) -> Any:
-    config = config_pb2.ConfigProto(
-        inter_op_parallelism_threads=parallelism.inter_op,
-        intra_op_parallelism_threads=parallelism.intra_op,
-        use_per_session_threads=parallelism.inter_op > 0,
-        allow_soft_placement=True,
-    )
-    config.device_count["GPU"] = 0
-    # Two thirds of the processor time of a load, which readers wait for, and no faster a graph where it was exported to serve.
-    config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
-    return config
-
-
-_graphs: weakref.WeakValueDictionary[bytes, tf.Graph] = weakref.WeakValueDictionary()
-"""The graphs of the loaded versions, by the digests of their definitions."""
-
-
-def _graph(graph_def: Any) -> tf.Graph:
-    """That graph, imported; the one there is where a loaded version has the same.
-
-    An import holds the interpreter's lock, and what differs between the versions of a model is seldom more than its variables,
-    which belong to the session.
-    """
-    serialized = graph_def.SerializeToString(deterministic=True)
-    digest = hashlib.sha256(serialized).digest()
-    graph = _graphs.get(digest)
-    if graph is None:
-        graph = tf.Graph()
-        _import_graph(graph, serialized)
-        _graphs[digest] = graph
-    return graph
-
-
-def _import_graph(graph: tf.Graph, graph_def: bytes) -> None:
-    """Import a GraphDef without making Python objects of its operations."""
-    options = c_api.TF_NewImportGraphDefOptions()
-    serialized = c_api.TF_NewBufferFromString(graph_def)
-    try:
-        with graph._c_graph.get() as c_graph:
-            c_api.TF_DeleteImportGraphDefResults(c_api.TF_GraphImportGraphDefWithResults(c_graph, serialized, options))
-    finally:
-        c_api.TF_DeleteBuffer(serialized)
-        c_api.TF_DeleteImportGraphDefOptions(options)
 
 
 def init_operation(meta_graph: Any) -> str:

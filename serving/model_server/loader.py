@@ -12,11 +12,12 @@ import tensorflow as tf
 from serving.model_server import batches
 from serving.model_server.batches import BatchSettings
 from serving.model_server.batching import Batcher
-from serving.model_server.bundle import Bundle, Parallelism
+from serving.model_server.bundle import Bundle
 from serving.model_server.faults import ServingError
 from serving.model_server.metrics import Metrics
 from serving.model_server.protos import BatchingParameters, read_text
 from serving.model_server.servables import Servable
+from serving.model_server.session import Parallelism
 from serving.model_server.warmup import warm_up
 
 PARAMETERS_FILE = "batching_params.pbtxt"

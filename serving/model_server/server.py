@@ -13,7 +13,6 @@ import grpc
 from serving.model_server import config as configs
 from serving.model_server import rest, rpc
 from serving.model_server.batches import BatchSettings
-from serving.model_server.bundle import Parallelism
 from serving.model_server.core import Core, CoreSettings
 from serving.model_server.dispatch import Dispatch
 from serving.model_server.faults import ServingError, invalid
@@ -23,6 +22,7 @@ from serving.model_server.loader import Loader, LoaderSettings, read_batching
 from serving.model_server.metrics import Metrics
 from serving.model_server.protos import MonitoringConfig, SSLConfig, read_text
 from serving.model_server.service import Service, ServiceSettings
+from serving.model_server.session import Parallelism
 
 log = logging.getLogger("everloop.model_server")
 
