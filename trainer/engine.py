@@ -103,14 +103,14 @@ class Engine:
         served: Array = self._run(f"rows{table}", slots)[0]
         return served
 
-    def scalars(self, table: int, rows: int) -> Array:
-        """Linear weights, heads and optimizer state of the first `rows` rows: a copy."""
-        copied: Array = self._run(f"scalars{table}", np.array(rows, np.int32))[0]
+    def scalars(self, table: int, rows: Array) -> Array:
+        """Linear weights, heads and optimizer state of some rows, int32[m]: a copy."""
+        copied: Array = self._run(f"scalars{table}", rows)[0]
         return copied
 
-    def vectors(self, table: int, rows: int) -> Array:
-        """Embeddings of the first `rows` rows: a copy."""
-        copied: Array = self._run(f"vectors{table}", np.array(rows, np.int32))[0]
+    def vectors(self, table: int, rows: Array) -> Array:
+        """Embeddings of some rows, int32[m]: a copy."""
+        copied: Array = self._run(f"vectors{table}", rows)[0]
         return copied
 
     def dense(self) -> Array:

@@ -151,14 +151,13 @@ class _Builder:
 
     def _access(self, i: int, table: Table) -> None:
         slots = tf.compat.v1.placeholder(tf.int32, [None])
-        count = tf.compat.v1.placeholder(tf.int32, [])
         keys = tf.compat.v1.placeholder(tf.int64, [None])
         scalars = tf.compat.v1.placeholder(tf.float32, [None, table.scalars])
         vectors = tf.compat.v1.placeholder(tf.float32, [None, table.dim])
         with tf.device("/CPU:0"):
             self.ends[f"rows{i}"] = ([slots], [self._served(i, slots)], [])
-            self.ends[f"scalars{i}"] = ([count], [_gather(self._scalars[i], tf.range(count))], [])
-            self.ends[f"vectors{i}"] = ([count], [_gather(self._vectors[i], tf.range(count))], [])
+            self.ends[f"scalars{i}"] = ([slots], [_gather(self._scalars[i], slots)], [])
+            self.ends[f"vectors{i}"] = ([slots], [_gather(self._vectors[i], slots)], [])
             writes = [_assign(self._scalars[i], scalars), _assign(self._vectors[i], vectors)]
             self.ends[f"write{i}"] = ([scalars, vectors], [], writes)
             self.ends[f"insert{i}"] = (

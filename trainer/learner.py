@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from trainer import delta, model
 from trainer.batch import Batch
 from trainer.engine import Engine
 from trainer.fields import Plan, plan
+from trainer.mirror import Mirror
 from trainer.rows import Keyed, Rows
 from trainer.settings import ModelSettings
 from trainer.snapshot import Snapshot
@@ -48,6 +51,9 @@ class Learner:
         self._held = [rows.slots.capacity for rows in self.tables]
         """Rows that the engine has room for, per table."""
         self._engine = Engine(self.plan, self._held)
+        self._mirrors = self._new_mirrors()
+        self._lent: weakref.ref[Snapshot] | None = None
+        """The last snapshot, which has the mirrors' arrays, for as long as there is one."""
         self._chain = hashlib.sha256(line.encode()).hexdigest()
         self._taken = 0
         """The step at which the last delta was taken."""
@@ -96,7 +102,8 @@ class Learner:
         capacity, held = self.tables[i].slots.capacity, self._held[i]
         if capacity <= held:
             return
-        scalars, vectors = self._engine.scalars(i, held), self._engine.vectors(i, held)
+        every = np.arange(held, dtype=np.int32)
+        scalars, vectors = self._engine.scalars(i, every), self._engine.vectors(i, every)
         self._engine.set_table(i, _longer(scalars, capacity), _longer(vectors, capacity))
         self._held[i] = capacity
 
@@ -156,7 +163,13 @@ class Learner:
 
     def snapshot(self) -> Snapshot:
         """Copy the state, for export, checkpoint or digest in another thread."""
-        return Snapshot(
+        if self._lent is not None and self._lent() is not None:
+            # Somebody still has the last one: its arrays must stay as they are.
+            self._mirrors = self._new_mirrors()
+        scalars, vectors, slots = zip(
+            *(mirror.update(rows) for mirror, rows in zip(self._mirrors, self.tables, strict=True)), strict=True
+        )
+        snapshot = Snapshot(
             plan=self.plan,
             line=self.line,
             epoch=self.epoch,
@@ -166,11 +179,18 @@ class Learner:
             taken=self._taken,
             chain=self._chain,
             dense=self._engine.dense(),
-            scalars=tuple(self._engine.scalars(i, rows.slots.next) for i, rows in enumerate(self.tables)),
-            vectors=tuple(self._engine.vectors(i, rows.slots.next) for i, rows in enumerate(self.tables)),
-            slots=tuple(rows.slots.state() for rows in self.tables),
+            scalars=scalars,
+            vectors=vectors,
+            slots=slots,
             dirty=tuple(rows.changed() for rows in self.tables),
         )
+        self._lent = weakref.ref(snapshot)
+        return snapshot
+
+    def _new_mirrors(self) -> list[Mirror]:
+        return [
+            Mirror(partial(self._engine.scalars, i), partial(self._engine.vectors, i)) for i in range(len(self.tables))
+        ]
 
     def digest(self) -> str:
         """SHA-256 of weights, optimizer state and slots: costs time in proportion to the table."""
@@ -198,6 +218,7 @@ class Learner:
 
     def close(self) -> None:
         """Free the session and its memory."""
+        self._mirrors.clear()
         self._engine.close()
 
     def _become(self, snapshot: Snapshot) -> None:
@@ -206,9 +227,10 @@ class Learner:
         for i, rows in enumerate(self.tables):
             rows.restore(snapshot.slots[i], snapshot.dirty[i])
             slots, self._held[i] = rows.slots, rows.slots.capacity
-            self._engine.set_table(
-                i, _longer(snapshot.scalars[i], slots.capacity), _longer(snapshot.vectors[i], slots.capacity)
-            )
+            scalars = _longer(snapshot.scalars[i], slots.capacity)
+            vectors = _longer(snapshot.vectors[i], slots.capacity)
+            self._engine.set_table(i, scalars, vectors)
+            self._mirrors[i].adopt(rows, scalars, vectors)
             at = np.flatnonzero(slots.keys[: slots.next] != model.EMPTY).astype(np.int32)
             self._engine.insert(i, slots.keys[at], at)
         self._engine.set_dense(snapshot.dense)

@@ -81,6 +81,7 @@ class Rows:
         self._marks = np.zeros(self.slots.capacity, np.int32)
         self._dirty = np.zeros(self.slots.capacity, np.bool_)
         self._dirty[: table.reserved] = True
+        self._stale = self._dirty.copy()
 
     def touch(self, keys: Array, slots: Array, widths: Array, emissions: Array, *, time: int, sequence: int) -> Touched:
         """Admit, expire, and work out which rows the step reads and writes.
@@ -106,7 +107,9 @@ class Rows:
             sources[at] = self.slots.fields[new.slots] + 1
             fresh[at] = True
             begin[at] = priors(new.keys, table.heads, self._prior)
-        self._dirty[rows[1 - table.first :] if len(lost) else own] = True
+        changed = rows[1 - table.first :] if len(lost) else own
+        self._dirty[changed] = True
+        self._stale[changed] = True
         order = _order(where, len(rows))
         return Touched(
             rows=rows,
@@ -131,12 +134,21 @@ class Rows:
         """A delta carries these rows as they are now."""
         self._dirty[rows] = False
 
+    def stale(self) -> Array:
+        """Rows that have changed since `mirrored`, int32, ascending."""
+        return np.flatnonzero(self._stale[: self.slots.next]).astype(np.int32)
+
+    def mirrored(self) -> None:
+        """All rows have been copied as they are now."""
+        self._stale[: self.slots.next] = False
+
     def restore(self, slots: dict[str, Array], dirty: Array) -> None:
-        """Become what a snapshot says."""
+        """Become what a snapshot says. Every row is stale."""
         self.slots.restore(slots)
         self._marks = np.zeros(self.slots.capacity, np.int32)
         self._dirty = np.zeros(self.slots.capacity, np.bool_)
         self._dirty[dirty] = True
+        self._stale = np.ones(self.slots.capacity, np.bool_)
 
     def _admit(
         self, keys: Array, flat: Array, lost: Array, columns: Array, emissions: Array, *, time: int, sequence: int
@@ -175,12 +187,14 @@ class Rows:
 
     def _grow(self) -> None:
         """Keep book of as many rows as there are slots."""
-        capacity, before = self.slots.capacity, self._dirty
-        if capacity <= len(before):
+        capacity = self.slots.capacity
+        if capacity <= len(self._dirty):
             return
         self._marks = np.zeros(capacity, np.int32)
-        self._dirty = np.zeros(capacity, np.bool_)
-        self._dirty[: len(before)] = before
+        self._dirty, self._stale = (
+            np.concatenate([before, np.zeros(capacity - len(before), np.bool_)])
+            for before in (self._dirty, self._stale)
+        )
 
 
 _NOBODY = Admitted(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int32))
