@@ -58,6 +58,14 @@ def encode(*, epoch: int, previous: int, parts: Sequence[Part], dense: Array) ->
     return b"".join(np.ascontiguousarray(piece).tobytes() for piece in pieces)
 
 
+def content(value: bytes, served: Sequence[int]) -> int:
+    """Bytes of what a delta carries: 4 per float of its rows and dense weights and per slot of a row, 8 per key that goes, 12 per key
+    that comes with its slot. `served`: floats of a row, per table."""
+    dense, *counts = np.frombuffer(value, np.int32, 1 + 3 * len(served), offset=20).tolist()
+    tables = zip(counts[0::3], counts[1::3], counts[2::3], served, strict=True)
+    return 4 * dense + sum(8 * out + 4 * rows * (1 + width) + 12 * into for out, rows, into, width in tables)
+
+
 def probe(tables: Sequence[tuple[Array, Array]]) -> bytes:
     """A probe: per table which rows and which keys to sum up."""
     counts = np.array([[len(rows), len(keys)] for rows, keys in tables], np.int32)

@@ -38,6 +38,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes
     offset: int
     """Of the first part."""
+    size: int
+    """Bytes of its records: keys, headers and values, before the broker's codec makes them fewer."""
 
 
 def parts_of(header: DeltaHeader, value: bytes, *, limit: int) -> list[tuple[DeltaHeader, bytes]]:
@@ -225,7 +227,7 @@ def _until(consumer: Any, partition: TopicPartition, end: int) -> Iterator[Any]:
 
 def _joined(records: Iterator[Any], key: bytes, after: int) -> Iterator[Published]:
     parts: list[bytes] = []
-    first = 0
+    first = size = 0
     for record in records:
         if record.key != key:
             continue
@@ -237,10 +239,11 @@ def _joined(records: Iterator[Any], key: bytes, after: int) -> Iterator[Publishe
             raise CorruptError(
                 f"delta {header.sequence} part {header.part} of {header.parts}: not what its header says"
             )
-        first = first if parts else record.offset
+        first, size = (first, size) if parts else (record.offset, 0)
+        size += len(key) + len(value) + sum(len(name) + len(content) for name, content in record.headers)
         parts.append(value)
         if header.part == header.parts:
-            yield Published(header=header, value=b"".join(parts), offset=first)
+            yield Published(header=header, value=b"".join(parts), offset=first, size=size)
             parts = []
 
 

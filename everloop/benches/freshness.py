@@ -18,6 +18,7 @@ from everloop.benches import Options, stages
 from everloop.benches.whole import Whole, whole
 from everloop.demo.freshness import Learned, Served, freshness_s, swaps
 from everloop.figures import Peer, Report, figure, report
+from feedback.features import FeatureSpec
 
 SECONDS: Final = 200.0
 """Length of one run; three of them are ten minutes."""
@@ -69,11 +70,27 @@ def measured(
         "residual": ("impressions", float(loop.observer.residual())),
         "sample_residual": ("examples", float(loop.observer.sample_residual())),
     }
+    if overheads := _overheads(loop):
+        found["delta_overhead"] = ("", max(overheads))
     seen = stages.quantiles(stages.read(loop.supervisor), before)
     for stage, (p50, p99) in seen.items():
         found[f"stage_{stage}_p50_s"] = ("s", p50)
         found[f"stage_{stage}_p99_s"] = ("s", p99)
     return found
+
+
+def _overheads(loop: Whole) -> list[float]:
+    """Of each delta that is still in the log: its records' bytes but 1 KB for headers, over the bytes of what it carries."""
+    from trainer.delta import content
+    from trainer.fields import plan
+    from trainer.line import line_of
+    from trainer.publish import read_published
+
+    config = loop.session.loaded.config
+    spec = FeatureSpec(features=config.features)
+    served = [table.served for table in plan(spec, config.trainer.model).tables]
+    published = read_published(loop.kafka, line=line_of(spec, config.trainer.model))
+    return [(each.size - 1024) / content(each.value, served) for each in published if each.header.kind == "rows"]
 
 
 def _since(begin: float, learned: Learned, served: list[Served]) -> NDArray[np.float64]:

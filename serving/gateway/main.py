@@ -18,10 +18,10 @@ from typing import Final, cast
 import uvicorn
 import uvloop
 
+from feedback import turns
 from feedback.errors import EverloopError
 from feedback.features import Feature
 from feedback.settings import KafkaSettings, RedisSettings
-from serving import turns
 from serving.gateway.door import Doorway
 from serving.gateway.gateway import Gateway
 from serving.gateway.logs import configure

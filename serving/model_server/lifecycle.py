@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from serving import turns
+from feedback import turns
 from serving.model_server.faults import Code, ServingError
 from serving.model_server.servables import Servable, ServingMap
 from serving.model_server.status import State, StatusBoard

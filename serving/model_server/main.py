@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 import uvloop
 
+from feedback import turns
 from feedback.errors import UsageError
-from serving import turns
 from serving.model_server.faults import ServingError
 from serving.model_server.flags import Flags, parse, usage
 from serving.model_server.server import Server

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from serving import turns
+from feedback import turns
 from serving.model_server.faults import Code, ServingError
 from serving.model_server.lifecycle import Lifecycle, LifecycleSettings
 from serving.model_server.servables import Servable

@@ -11,6 +11,7 @@ import pytest
 from feedback.errors import CorruptError, EventError, UsageError
 from feedback.events import REVISION
 from tests.trainer.core.rows import batch, learner
+from trainer.delta import content
 from trainer.learner import Learner
 from trainer.settings import Admission, SlotSettings
 
@@ -181,3 +182,22 @@ def test_a_checkpoint_with_a_file_missing_or_cut_is_refused(name: str, tmp_path:
     (tmp_path / name).unlink()
     with pytest.raises(CorruptError):
         Learner.load(tmp_path)
+
+
+def test_a_delta_is_what_it_carries_and_a_few_words_more() -> None:
+    model = learner(slots=SLOTS, heads=2)
+    served = [rows.table.served for rows in model.tables]
+    removed = 0
+    for step in range(60):
+        model.learn(batch(step, 100, time_s=2 * step, users=10 + 10 * (step < 20)))
+        carried, gone = (
+            [len(rows.changed()) for rows in model.tables],
+            [len(rows.slots.removed) for rows in model.tables],
+        )
+        born = [int(rows.slots.born.sum()) for rows in model.tables]
+        floats = len(model.snapshot().dense[0]) + sum(n * (1 + width) for n, width in zip(carried, served, strict=True))
+        value = model.take_delta()
+        assert content(value, served) == 4 * floats + 12 * sum(born) + 8 * sum(gone)
+        assert len(value) - content(value, served) == 24 + 12 * len(served)
+        removed += sum(gone)
+    assert removed

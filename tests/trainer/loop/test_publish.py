@@ -65,6 +65,8 @@ def test_a_large_delta_is_split_and_read_back_whole(topics: KafkaSettings) -> No
     assert found[0].header.steps == header(1).steps
     assert [(h.sequence, h.kind) for h in told] == [(1, "rows"), (1, "checksum"), (2, "rows")]
     assert writer.offset_of(2) == found[2].offset
+    # 7 keys of one byte, and a header with its name in each record.
+    assert len(value) + 7 * (1 + 100) < found[0].size < len(value) + 7 * 500
 
 
 def test_what_is_read_back_begins_where_it_is_asked_to(topics: KafkaSettings) -> None:
