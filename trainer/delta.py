@@ -63,7 +63,7 @@ def content(value: bytes, served: Sequence[int]) -> int:
     that comes with its slot. `served`: floats of a row, per table."""
     dense, *counts = np.frombuffer(value, np.int32, 1 + 3 * len(served), offset=20).tolist()
     tables = zip(counts[0::3], counts[1::3], counts[2::3], served, strict=True)
-    return 4 * dense + sum(8 * out + 4 * rows * (1 + width) + 12 * into for out, rows, into, width in tables)
+    return int(4 * dense + sum(8 * out + 4 * rows * (1 + width) + 12 * into for out, rows, into, width in tables))
 
 
 def probe(tables: Sequence[tuple[Array, Array]]) -> bytes:
