@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from feedback import turns
 from feedback.clock import now_us
 from feedback.errors import CorruptError, EverloopError, UnavailableError
 from feedback.versions import Control, Manifest, ModelEvent
@@ -77,7 +76,7 @@ class Releases:
         self._deltas = deltas
         self._line, self._settings, self._features = line, settings, features
         self.checkpoints, self.store = checkpoints, store
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="release", initializer=turns.stand_back)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="release")
         self._job: Future[Any] | None = None
 
     @property

@@ -81,7 +81,7 @@ class Rows:
         self._marks = np.zeros(self.slots.capacity, np.int32)
         self._dirty = np.zeros(self.slots.capacity, np.bool_)
         self._dirty[: table.reserved] = True
-        self._stale = self._dirty.copy()
+        self._stale = np.zeros(self.slots.capacity, np.bool_)
 
     def touch(self, keys: Array, slots: Array, widths: Array, emissions: Array, *, time: int, sequence: int) -> Touched:
         """Admit, expire, and work out which rows the step reads and writes.
@@ -107,9 +107,7 @@ class Rows:
             sources[at] = self.slots.fields[new.slots] + 1
             fresh[at] = True
             begin[at] = priors(new.keys, table.heads, self._prior)
-        changed = rows[1 - table.first :] if len(lost) else own
-        self._dirty[changed] = True
-        self._stale[changed] = True
+        self._dirty[rows[1 - table.first :] if len(lost) else own] = True
         order = _order(where, len(rows))
         return Touched(
             rows=rows,
@@ -133,10 +131,12 @@ class Rows:
     def carried(self, rows: Array) -> None:
         """A delta carries these rows as they are now."""
         self._dirty[rows] = False
+        self._stale[rows] = True
 
     def stale(self) -> Array:
-        """Rows that have changed since `mirrored`, int32, ascending."""
-        return np.flatnonzero(self._stale[: self.slots.next]).astype(np.int32)
+        """Rows that may have changed since `mirrored`, int32, ascending: those that deltas carried, and those that the next one must."""
+        used = slice(0, self.slots.next)
+        return np.flatnonzero(self._stale[used] | self._dirty[used]).astype(np.int32)
 
     def mirrored(self) -> None:
         """All rows have been copied as they are now."""

@@ -29,10 +29,11 @@ FRESH: Final = 0.2
 """Share of the requests that bring a new reader and a new item."""
 _WARM_S: Final = 20.0
 _VERSION_S: Final = 60.0
-"""Time between two bases: swaps are in the figures of both."""
+"""Time between two bases, and between two checkpoints: swaps are in the figures of both."""
 
 SETTINGS: Final[dict[str, Any]] = {
     "trainer.versions.every_s": _VERSION_S,
+    "trainer.checkpoints.every_s": _VERSION_S,
     "trainer.model.slots.room": 0.25,
     "trainer.gate.enabled": False,
 }

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from feedback import turns
 from feedback.errors import EverloopError, UnavailableError
 from feedback.versions import Manifest
 from serving.follower.fetch import fetch, on_disk, remove, sweep
@@ -25,7 +24,7 @@ class Downloads:
         """Versions that are there, whole and verified."""
         self.failures: dict[int, str] = {}
         """Why the last download of a version failed."""
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fetch", initializer=turns.stand_back)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
         self._running: dict[int, Future[Manifest]] = {}
         self._attempts: dict[int, int] = {}
         self._again: dict[int, float] = {}

@@ -41,6 +41,7 @@ def test_only_what_changed_is_read_again() -> None:
     model = learner()
     for step in range(10):
         model.learn(batch(step, 500, users=1_000, items=1_000))
+    model.take_delta()
     model.snapshot()
     read: list[int] = []
 
@@ -55,6 +56,7 @@ def test_only_what_changed_is_read_again() -> None:
         mirror._read = counted(mirror._read[0]), mirror._read[1]
     rows = batch(3, 20, users=1_000, items=1_000)
     model.learn(rows)
+    model.take_delta()
     model.snapshot()
     used = sum(each.slots.next for each in model.tables)
     assert 20 <= sum(read) < used / 10
