@@ -92,3 +92,14 @@ def test_a_learner_that_goes_on_from_a_snapshot_copies_all_of_it() -> None:
     other.learn(batch(9, 100, time_s=9))
     model.learn(batch(9, 100, time_s=9))
     assert other.digest() == model.digest()
+
+
+def test_a_snapshot_of_a_learner_that_goes_on_stays_while_it_learns() -> None:
+    model = learner()
+    model.learn(batch(0, 500, users=1_000))
+    other = Learner.of(model.snapshot())
+    kept = other.snapshot()
+    digest = kept.digest()
+    for step in range(1, 5):
+        other.learn(batch(step, 500, users=1_000))
+    assert kept.digest() == digest != other.digest()
