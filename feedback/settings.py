@@ -23,6 +23,9 @@ NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 """A share: 0 to 1."""
 
+PositiveShare = Annotated[float, Meta(gt=0, le=1)]
+"""A share above 0, at most 1."""
+
 Count = Annotated[int, Meta(ge=1)]
 """A whole number, 1 or more."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from feedback.errors import ConfigError
-from feedback.settings import Count, NonNegative, Positive, Share, Whole
+from feedback.settings import Count, NonNegative, Positive, PositiveShare, Share, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,10 @@ class VersionSettings:
     """When a base is exported and how many are kept."""
 
     every_s: Positive = 300.0
-    """Wall time between two exported versions, s. Default 300."""
+    """Wall time between two exported versions, s; more where `share` asks for it. Default 300."""
+    share: PositiveShare = 0.1
+    """Share of one processor's time that versions and checkpoints may take: what took long, as a large table's does, is followed by a
+    longer rest. Default 0.1."""
     keep: Count = 3
     """Newest versions kept, beside those that are live, pinned, a canary, or loaded by a replica. Default 3."""
     warmup_rows: Whole = 64
@@ -57,7 +60,7 @@ class CheckpointSettings:
     """How often the state is saved, and how many are kept."""
 
     every_s: Positive = 30.0
-    """Wall time between two checkpoints, s. Default 30."""
+    """Wall time between two checkpoints, s; more where `trainer.versions.share` asks for it. Default 30."""
     keep: Count = 3
     """Newest checkpoints kept, beside those that kept versions can be rebuilt from. Default 3."""
 

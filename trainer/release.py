@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -78,17 +79,32 @@ class Releases:
         self.checkpoints, self.store = checkpoints, store
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="release")
         self._job: Future[Any] | None = None
+        self._rested = 0.0
+        """When the next may begin that nobody waits for, by the monotonic clock."""
 
     @property
     def busy(self) -> bool:
         """Whether a job runs."""
         return self._job is not None and not self._job.done()
 
+    @property
+    def resting(self) -> bool:
+        """Whether the last job took so much that the next one should wait: learning needs the processor too."""
+        return time.monotonic() < self._rested
+
     def submit(self, work: Any) -> Future[Any]:
         """Run a job behind the one that runs; its failure is raised by `check`."""
         self.check()
-        self._job = self._pool.submit(work)
+        self._job = self._pool.submit(self._timed, work)
         return self._job
+
+    def _timed(self, work: Any) -> Any:
+        begun, before = time.monotonic(), time.thread_time()
+        try:
+            return work()
+        finally:
+            rested = begun + (time.thread_time() - before) / self._settings.versions.share
+            self._rested = max(self._rested, rested)
 
     def wait(self) -> None:
         """Wait for the job that runs."""

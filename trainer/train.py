@@ -361,6 +361,8 @@ class Trainer:
                 announce.exported(self, *made)
             self.releases.submit(lambda: announce.retire(self))
             return
+        if self.releases.resting:
+            return
         step = self.loop.learner.step
         if now - self.last_version >= settings.versions.every_s and step > self.version_step:
             announce.begin_version(self)

@@ -146,7 +146,7 @@ class _Try:
             settings,
             steps=StepSettings(examples=settings.steps.examples, wait_s=0.005),
             deltas=DeltaSettings(every_s=0.0),
-            versions=VersionSettings(every_s=2.0),
+            versions=VersionSettings(every_s=2.0, share=1.0),
             checkpoints=CheckpointSettings(every_s=1.0),
         )
         self._trainer = Trainer(kafka=self._kafka, features=features, settings=quick, data=data, make=make)

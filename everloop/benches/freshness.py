@@ -31,6 +31,7 @@ LIVING: Final[dict[str, Any]] = {"trainer.versions.every_s": _SWAP_S}
 WHOLE_VERSIONS: Final[dict[str, Any]] = {
     "follower.deltas": False,
     "trainer.versions.every_s": 0.5,
+    "trainer.versions.share": 1.0,
     "trainer.gate.probation": 0,
 }
 """Nothing but whole versions, each begun half a second after the last at most."""

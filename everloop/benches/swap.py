@@ -30,7 +30,12 @@ def run(options: Options) -> Report:
 
 def _measure(seed: int) -> dict[str, float]:
     with whole(
-        {"trainer.versions.every_s": _EVERY_S, "trainer.gate.probation": 0, "steer.guard.enabled": False}
+        {
+            "trainer.versions.every_s": _EVERY_S,
+            "trainer.versions.share": 1.0,
+            "trainer.gate.probation": 0,
+            "steer.guard.enabled": False,
+        }
     ) as loop:
         readers = threading.Thread(target=loop.readers, kwargs={"rate": 20.0, "seconds": SECONDS + 10, "seed": seed})
         readers.start()
