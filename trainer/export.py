@@ -2,7 +2,8 @@
 
 The graph depends on the plan and the capacities alone, so it is built once and its bytes are written again and again; only the
 variables' checkpoint is new. That keeps an export in the background cheap for the training beside it. The hash tables are saved
-as their buckets, which a restore adopts as they are: loading does not hash anything anew.
+as keys and slots, and hashed where they are loaded: their buckets are four times as large, and memory and files that are written anew with
+each export cost the training beside it more than the hashing costs a server, which does it before the version is served.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def base_capacity(snapshot: Snapshot, table: int) -> int:
     return capacity
 
 
+def buckets(capacity: int) -> int:
+    """Buckets of a hash table with room for twice the keys of so many rows: it never grows in a base's life."""
+    return 1 << (2 * capacity - 1).bit_length()
+
+
 @functools.lru_cache(maxsize=4)
 def graph_bytes(shape: bytes, capacities: tuple[int, ...]) -> bytes:
     """saved_model.pb for models of that shape (`Plan.shape`) and those capacities."""
@@ -95,11 +101,12 @@ def _resources(planned: Plan, capacities: tuple[int, ...]) -> Model:
             deleted_key=tf.constant(model.DELETED, tf.int64),
             value_dtype=tf.int32,
             value_shape=[],
+            initial_num_buckets=buckets(capacity),
             max_load_factor=_LOAD,
             shared_name=f"keys_{table.name}",
             name=f"keys_{table.name}",
         )
-        for table in planned.tables
+        for table, capacity in zip(planned.tables, capacities, strict=True)
     ]
     rows = [
         variable(f"rows_{t.name}", tf.float32, [c + 1, t.served])
@@ -155,7 +162,7 @@ def _restore(served: Model) -> saver_pb2.SaverDef:
         rows, keys, slots = values[3 * i : 3 * i + 3]
         rows = tf.ensure_shape(rows, [served.capacities[i] + 1, served.plan.tables[i].served])
         writes.append(tf.raw_ops.AssignVariableOp(resource=served.rows[i], value=rows))
-        writes.append(tf.raw_ops.LookupTableImportV2(table_handle=served.keys[i], keys=keys, values=slots))
+        writes.append(tf.raw_ops.LookupTableInsertV2(table_handle=served.keys[i], keys=keys, values=slots))
     writes.append(tf.raw_ops.AssignVariableOp(resource=served.dense, value=values[-2]))
     writes.append(tf.raw_ops.AssignVariableOp(resource=served.place, value=values[-1]))
     restore = tf.group(*writes, name="save/restore_all")
@@ -180,7 +187,7 @@ def _names(planned: Plan) -> tuple[list[str], list[Any]]:
 def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Path) -> None:
     tensors: list[Any] = []
     for i in range(len(snapshot.plan.tables)):
-        tensors += [_rows(snapshot, i, capacities[i]), *_buckets(snapshot, i, capacities[i])]
+        tensors += [_rows(snapshot, i, capacities[i]), *_keys(snapshot, i)]
     tensors += [snapshot.dense[0], np.array([snapshot.epoch, snapshot.sequence], np.int64)]
     names, _ = _names(snapshot.plan)
     with tf.device("/CPU:0"):
@@ -208,19 +215,8 @@ def _aligned(shape: tuple[int, int]) -> Array:
     return memory[start : len(memory) - _ALIGNED + start].view(np.float32).reshape(shape)
 
 
-def _buckets(snapshot: Snapshot, i: int, capacity: int) -> tuple[Tensor, Tensor]:
-    """The hash table's buckets, room for twice its keys. Keys that the next delta will admit are not in it yet."""
+def _keys(snapshot: Snapshot, i: int) -> tuple[Array, Array]:
+    """The keys of a table, int64, and their slots, int32. Keys that the next delta will admit are not among them yet."""
     state = snapshot.slots[i]
     at = np.flatnonzero((state["keys"] != model.EMPTY) & ~state["born"]).astype(np.int32)
-    with tf.device("/CPU:0"):
-        table = tf.raw_ops.AnonymousMutableDenseHashTable(
-            empty_key=tf.constant(model.EMPTY, tf.int64),
-            deleted_key=tf.constant(model.DELETED, tf.int64),
-            value_dtype=tf.int32,
-            value_shape=[],
-            initial_num_buckets=1 << (2 * capacity - 1).bit_length(),
-            max_load_factor=_LOAD,
-        )
-        tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=state["keys"][at], values=at)
-        keys, slots = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=tf.int64, Tvalues=tf.int32)
-    return keys, slots
+    return state["keys"][at], at

@@ -51,12 +51,18 @@ def test_a_base_has_room_for_new_rows(tmp_path: Path) -> None:
     model = learner()
     for seed in range(5):
         model.learn(batch(seed, 500, users=5000))
+    model.take_delta()
     model.snapshot().export(tmp_path)
     reader = tf.train.load_checkpoint(str(tmp_path / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
+    served = Served(tmp_path)
+    nodes = {node.name: node for node in served.meta.graph_def.node}
     for table, slots in zip(model.plan.tables, [rows.slots for rows in model.tables], strict=True):
-        assert shapes[f"rows_{table.name}"][0] > 2 * slots.next
-        assert shapes[f"keys_{table.name}"][0] >= 2 * (shapes[f"rows_{table.name}"][0] - 1)
+        rows = shapes[f"rows_{table.name}"][0]
+        assert rows > 2 * slots.next
+        assert shapes[f"keys_{table.name}"] == shapes[f"slots_{table.name}"] == [slots.owned]
+        assert nodes[f"keys_{table.name}"].attr["initial_num_buckets"].i >= 2 * (rows - 1)
+    served.close()
 
 
 def test_keys_that_the_next_delta_admits_are_not_in_the_base_yet(tmp_path: Path) -> None:
