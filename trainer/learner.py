@@ -254,6 +254,12 @@ class Learner:
 
 
 def _longer(rows: Array, count: int) -> Array:
-    grown = np.zeros((count, rows.shape[1]), np.float32)
+    """The rows and room for more, in memory that TensorFlow copies when it is fed with it.
+
+    It would share what begins at a multiple of 64 bytes, and a mirror that adopts these arrays would be written to by training.
+    """
+    memory = np.zeros(count * rows.shape[1] + 1, np.float32)
+    # Memory begins at a multiple of 16 bytes, so that four more are never one of 64.
+    grown = memory[1:].reshape(count, rows.shape[1])
     grown[: len(rows)] = rows
     return grown

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +46,8 @@ class Whole:
     observer: Observer
     kafka: KafkaSettings
     """With the broker's real address."""
+    asking: list[subprocess.Popen[str]] = field(default_factory=list)
+    """Processes of readers."""
 
     @property
     def redis(self) -> Secret:
@@ -59,20 +61,25 @@ class Whole:
             UnavailableError: they failed.
         """
         addresses = self.supervisor.addresses
-        done = subprocess.run(
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "everloop.benches.readers", addresses["gateway"], addresses["kafka"]),
                 *("--rate", str(rate), "--seconds", str(seconds), "--seed", str(seed)),
                 *(f"--{name}={value}" for name, value in who.items()),
             ],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=seconds + 120,
         )
-        if done.returncode:
-            raise UnavailableError(f"readers: {done.stderr.strip()[-500:]}")
-        counted: dict[str, Any] = json.loads(done.stdout)
+        self.asking.append(process)
+        with process:
+            try:
+                out, errors = process.communicate(timeout=seconds + 120)
+            finally:
+                process.kill()
+        if process.returncode:
+            raise UnavailableError(f"readers: {errors.strip()[-500:]}")
+        counted: dict[str, Any] = json.loads(out)
         return counted
 
 
@@ -99,7 +106,13 @@ def whole(
             observer = Observer(kafka)
             try:
                 _wait_live(observer, ready_s)
-                yield Whole(session, supervisor, observer, kafka)
+                loop = Whole(session, supervisor, observer, kafka)
+                try:
+                    yield loop
+                finally:
+                    # Some are waited for by another thread: a bench that is ended must not leave them asking nobody.
+                    for process in loop.asking:
+                        process.kill()
             finally:
                 observer.close()
 

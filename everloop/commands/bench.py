@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -29,8 +32,17 @@ def bench(
     from everloop.benches import bench as measure
     from everloop.tables import print_report
 
-    report = measure(name, Options(runs=runs, peers=peers, log=log, mapping=mapping))
+    # As Ctrl-C does: what the bench has started ends with it.
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        report = measure(name, Options(runs=runs, peers=peers, log=log, mapping=mapping))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
         print_report(report)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)

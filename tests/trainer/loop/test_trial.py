@@ -54,6 +54,7 @@ def test_a_minute_of_poison_leaves_no_trace(kafka: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_no_poison_at_any_of_twenty_moments_leaves_a_trace(kafka: str) -> None:
     check(tried(kafka, 20), 20)
 
