@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from feedback.events import REVISION
 from trainer.fields import Table
+from trainer.noted import Noted
 from trainer.priors import priors
 from trainer.settings import ModelSettings
 from trainer.slots import Slots
@@ -81,6 +82,7 @@ class Rows:
         self._marks = np.zeros(self.slots.capacity, np.int32)
         self._dirty = np.zeros(self.slots.capacity, np.bool_)
         self._dirty[: table.reserved] = True
+        self._noted = Noted()
         self._stale = np.zeros(self.slots.capacity, np.bool_)
 
     def touch(self, keys: Array, slots: Array, widths: Array, emissions: Array, *, time: int, sequence: int) -> Touched:
@@ -107,7 +109,9 @@ class Rows:
             sources[at] = self.slots.fields[new.slots] + 1
             fresh[at] = True
             begin[at] = priors(new.keys, table.heads, self._prior)
-        self._dirty[rows[1 - table.first :] if len(lost) else own] = True
+        written = rows[1 - table.first :] if len(lost) else own
+        self._dirty[written] = True
+        self._noted.add(written, among=self.slots.next)
         order = _order(where, len(rows))
         return Touched(
             rows=rows,
@@ -126,7 +130,7 @@ class Rows:
 
     def changed(self) -> Array:
         """Rows that the next delta must carry, int32, ascending."""
-        return np.flatnonzero(self._dirty[: self.slots.next]).astype(np.int32)
+        return self._noted.marked(self._dirty[: self.slots.next])
 
     def carried(self, rows: Array) -> None:
         """A delta carries these rows as they are now."""
@@ -148,6 +152,7 @@ class Rows:
         self._marks = np.zeros(self.slots.capacity, np.int32)
         self._dirty = np.zeros(self.slots.capacity, np.bool_)
         self._dirty[dirty] = True
+        self._noted.forget()
         self._stale = np.ones(self.slots.capacity, np.bool_)
 
     def _admit(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from feedback.clock import to_us
 from trainer.fields import Table
+from trainer.noted import Noted
 from trainer.settings import SlotSettings
 from trainer.sightings import Sightings, sightings
 
@@ -53,6 +54,7 @@ class Slots:
         """Per slot the field of its key."""
         self.born = np.zeros(self.capacity, np.bool_)
         """Per slot whether its key got it since the last `take`."""
+        self._newborn = Noted()
         self.resting: deque[Resting] = deque()
         self.removed: list[int] = []
         """Keys that lost a slot since the last `take` and were known to serving."""
@@ -96,6 +98,7 @@ class Slots:
         self.fields[slots] = fields[got]
         self.seen[slots] = time
         self.born[slots] = True
+        self._newborn.add(slots, among=self.next)
         return chosen, slots
 
     def sweep(self, *, time: int, sequence: int) -> Array:
@@ -126,7 +129,7 @@ class Slots:
 
     def take(self) -> tuple[Array, Array, Array]:
         """What serving must hear: keys removed, keys admitted and their slots; then the count begins anew."""
-        slots = np.flatnonzero(self.born[: self.next]).astype(np.int32)
+        slots = self._newborn.marked(self.born[: self.next])
         removed = np.array(sorted(self.removed), np.int64)
         self.born[slots] = False
         self.removed = []
@@ -184,6 +187,7 @@ class Slots:
         self._reach(capacity)
         for name in _BY_ROW:
             getattr(self, name)[: self.next] = state[name]
+        self._newborn.forget()
         self.removed = state["removed"].tolist()
         ends = np.cumsum(state["rests"][:, 2]) if len(state["rests"]) else np.empty(0, np.int64)
         pieces = np.split(state["resting"], ends[:-1]) if len(ends) else []
