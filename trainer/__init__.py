@@ -8,7 +8,7 @@ The learning core, in the order to read it:
 1. `settings`, `batch`          what is learned, how, and from what
 2. `fields`                     the plan: fields, tables, dense weights
 3. `model`, `losses`, `optimize`   from raw strings to scores, from labels to gradients, from gradients to weights
-4. `slots`, `sightings`, `rows`, `priors`   which value owns which row and when; which rows a step reads and writes
+4. `slots`, `sightings`, `rows`, `noted`, `priors`   which value owns which row and when; which rows a step reads and writes
 5. `graph`, `engine`, `pages`, `learner`    one step
 6. `delta`, `sync`              what changed, and the signatures that take it in
 7. `snapshot`, `warmup`, `export`  the whole state, and the SavedModel
