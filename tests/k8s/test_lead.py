@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -210,6 +211,10 @@ def test_one_that_stands_by_is_scraped_and_says_so_and_one_that_leads_passes_its
             each.end()
 
 
+# A connection reset between its opening and its TLS handshake is left open by Python's own ssl module until it is collected:
+# `SSLSocket._create` raises what it read without closing what it had detached.
+@pytest.mark.filterwarnings("ignore:.*unclosed <ssl:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:.*<ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_a_leader_goes_on_while_the_api_server_is_away(own_cluster: Cluster, tmp_path: Path) -> None:
     house = House(own_cluster)
     for item in house.rendered():
@@ -228,6 +233,7 @@ def test_a_leader_goes_on_while_the_api_server_is_away(own_cluster: Cluster, tmp
         # The one that stands by has heard nothing of the leader meanwhile, and does not hold that against it.
         assert first.lead.leading and not second.lead.leading
         assert first.status is None
+    gc.collect()
 
 
 def test_a_lease_that_is_not_there_is_waited_for(house: House, tmp_path: Path) -> None:
