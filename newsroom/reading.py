@@ -13,7 +13,7 @@ import numpy as np
 from newsroom import keyed, readers
 from newsroom.articles import DAY, MINUTE, Articles
 from newsroom.keyed import Doubles, Integers
-from newsroom.settings import WorldSettings
+from newsroom.settings import TasteSettings, WorldSettings
 from newsroom.taste import Taste
 
 
@@ -74,7 +74,7 @@ def visits(settings: WorldSettings, seed: int, articles: Articles, taste: Taste)
     while len(which):
         key = which * 1_000 + page
         at = t[which]
-        noticed = sample(articles, at, settings.taste.headlines, seed, "notice", key)
+        noticed = headlines(articles, at, settings.taste, seed, key)
         drawn = taste.of(
             noticed,
             at[:, None],
@@ -95,6 +95,11 @@ def visits(settings: WorldSettings, seed: int, articles: Articles, taste: Taste)
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]
     order = np.argsort(columns[1], kind="stable")
     return Visits(seed, *(column[order] for column in columns))
+
+
+def headlines(articles: Articles, t: Doubles, settings: TasteSettings, seed: int, visit: Integers) -> Integers:
+    """What each visit's reader notices of the front page, by popularity; [visits, headlines]."""
+    return sample(articles, t, settings.headlines, seed, "notice", visit)
 
 
 def sample(

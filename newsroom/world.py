@@ -22,7 +22,7 @@ from feedback.errors import UsageError
 from newsroom import keyed
 from newsroom.articles import MINUTE, Articles
 from newsroom.keyed import Doubles, Floats, Integers
-from newsroom.reading import Visits, visits
+from newsroom.reading import Visits, headlines, visits
 from newsroom.settings import WorldSettings
 from newsroom.taste import Taste
 
@@ -48,6 +48,13 @@ class World:
     def visits(self) -> Visits:
         """All visits, in the order of time: the requests."""
         return visits(self.settings, self.seed, self.articles, self.taste)
+
+    def noticed(self, visits: Visits) -> Integers:
+        """The headlines of the front page among which each reader chose the article of his visit, [visits, headlines].
+
+        An article may stand there more than once; the one that is read is always among them.
+        """
+        return headlines(self.articles, visits.t, self.settings.taste, self.seed, visits.id)
 
     def candidates(self, visits: Visits) -> Integers:
         """The articles that may be shown, in no order that means anything, none twice; [requests, candidates]."""

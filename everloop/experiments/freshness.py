@@ -4,8 +4,12 @@ The same worlds, the same luck, and policies that differ in nothing but how they
 request; by one and the same model, served as it was after the first day, or refreshed daily, hourly, every minute, every second
 (living versions). All models live through the first day alike, refreshed every minute; what is counted are the days after it.
 
-Two arms are no rivals: they say what the living model lacks. `told_reads` learns also from what readers read by themselves; `told_all` also
-from what the candidates that were not shown would have brought, which nobody can know: what it leaves open is beyond the features.
+A model learns from the clicks on its own slates and from the front page, which is the same for all and which no model chooses: what a
+newsroom that reports it to the gateway has. Popularity has it too: it is by clicks per look on its own slates or by what is opened most
+from the front page, whichever does better.
+
+Two arms say what that is worth. `own_slates` is the living model without the front page. `told_all` learns also what the candidates that
+were not shown would have brought, which nobody can know: what it leaves open is beyond the features.
 
 The world is the fitted one, slates and retrieval included, with as many readers as the log: settings chosen for this question would
 answer another. How long retrieval keeps its choice matters much to the answer (docs/newsroom.md).
@@ -22,9 +26,19 @@ import numpy as np
 
 from everloop.experiments import Options
 from everloop.experiments.emission import LabelRule
+from everloop.experiments.front import front_page
 from everloop.experiments.plots import bars, lines
-from everloop.experiments.policies import Played, Refresh, model, oracle, popularity, read, uniform, unshown
-from everloop.experiments.reads import reads
+from everloop.experiments.policies import (
+    Played,
+    Refresh,
+    model,
+    most_read,
+    noticed,
+    oracle,
+    popularity,
+    uniform,
+    unshown,
+)
 from everloop.experiments.spread import interval
 from everloop.experiments.stage import Stage, stage
 from everloop.figures import Figure, Report, figure, report
@@ -78,11 +92,14 @@ def play(seed: int, scale: float = 1.0) -> dict[str, Outcome]:
     here = stage(settings, seed)
     found = {"oracle": _outcome(here, oracle(here)), "random": _outcome(here, uniform(here))}
     popular = [_outcome(here, each) for each in popularity(here, HALF_LIVES_S)]
+    front = front_page(settings, seed)
+    popular += [_outcome(here, each) for each in most_read(here, front, HALF_LIVES_S)]
     found["popularity"] = max(popular, key=lambda each: each.truth)
+    headlines = noticed(front, RULE)
     for name, every_s in REFRESHES.items():
-        found[name] = _outcome(here, model(here, Refresh(every_s, warm_until_s=DAY), RULE))
+        found[name] = _outcome(here, model(here, Refresh(every_s, warm_until_s=DAY), RULE, more=[headlines]))
     living = Refresh(REFRESHES["living"], warm_until_s=DAY)
-    for name, more in (("told_reads", read(reads(settings, seed))), ("told_all", unshown(RULE))):
+    for name, more in (("own_slates", []), ("told_all", [headlines, unshown(RULE)])):
         found[name] = _outcome(here, model(here, living, RULE, more=more))
     return found
 
@@ -98,7 +115,7 @@ def _figures(worlds: list[dict[str, Outcome]]) -> Iterator[Figure]:
     pairs = [(world["living"], world["popularity"]) for world in worlds]
     yield figure("lift_over_popularity", "", [a.click_rate / b.click_rate - 1 for a, b in pairs])
     yield figure("gap_to_oracle_closed", "", [_closed(world, "living") for world in worlds])
-    for name in ("told_reads", "told_all"):
+    for name in ("own_slates", "told_all"):
         yield figure(f"gap_closed_{name}", "", [_closed(world, name) for world in worlds])
     for name in ("popularity", "frozen", "daily", "hourly", "minutes"):
         gains = [world["living"].click_rate - world[name].click_rate for world in worlds]

@@ -1,4 +1,4 @@
-"""The policies that are tried on a stage: each shows slates, and learns (or not) from the clicks on its own slates only.
+"""The policies that are tried on a stage: each shows slates, and learns (or not) from the clicks on them, and from what else it is told of.
 
 All but the oracle explore alike: each slot is given to any candidate with probability EXPLORE. What a policy knows at a request
 is what had arrived by then.
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from everloop.experiments.emission import LabelRule, emissions
+from everloop.experiments.front import FrontPage
 from everloop.experiments.ftrl import Ftrl, logits, sigmoid
-from everloop.experiments.reads import Reads
 from everloop.experiments.stage import BUCKETS, Stage
-from feedback.events import NEGATIVE, POSITIVE, REVISION
+from feedback.events import NEGATIVE, REVISION
 from newsroom.keyed import Doubles, Floats, Integers
 
 EXPLORE: Final = 0.02
@@ -103,6 +103,20 @@ def popularity(stage: Stage, half_lives_s: Sequence[float]) -> list[Played]:
     return [Played(each) for each in slates]
 
 
+def most_read(stage: Stage, front: FrontPage, half_lives_s: Sequence[float]) -> list[Played]:
+    """How often each article was opened from the front page lately, known at once; one policy per half-life."""
+    dice, decay = _dice(stage), -math.log(2) / np.array(half_lives_s)[:, None]
+    opened, last = (np.zeros((len(half_lives_s), int(max(stage.offered.max(), front.article.max())) + 1)) for _ in "ab")
+    slates = np.empty((len(half_lives_s), len(stage), len(stage.examination)), np.int64)
+    for k, (t, article) in enumerate(zip(stage.t.tolist(), front.article.tolist(), strict=True)):
+        offered = stage.offered[k]
+        known = opened[:, offered] * np.exp(decay * (t - last[:, offered]))
+        slates[:, k] = explored(known, np.repeat(dice[k : k + 1], len(known), axis=0), slates.shape[2])
+        opened[:, article] = opened[:, article] * np.exp(decay[:, 0] * (t - last[:, article])) + 1.0
+        last[:, article] = t
+    return [Played(each) for each in slates]
+
+
 class _Rates:
     """Decayed clicks and looks per half-life and article, brought up to date when they are asked for."""
 
@@ -171,7 +185,11 @@ class Refresh:
 Examples = tuple[Doubles, Integers, Integers]
 """When each goes out, its weights, its kind."""
 More = Callable[[Stage, slice, Integers], Examples]
-"""What else a model is told while it shows these slates to these requests. Its place is the one behind the positions."""
+"""What else a model is told while it shows these slates to these requests. Its place is one of those behind the positions."""
+ELSEWHERE: Final = 0
+"""The place of slates that something else has chosen: how often those are clicked is theirs."""
+LEFT: Final = 1
+"""The place of candidates that were not shown."""
 
 
 def model(
@@ -179,7 +197,7 @@ def model(
     refresh: Refresh,
     rule: LabelRule,
     *,
-    more: More | None = None,
+    more: Sequence[More] = (),
     lateness_s: float = 10.0,
     alpha: float = ALPHA,
 ) -> Played:
@@ -189,7 +207,7 @@ def model(
     """
     positions, dice = len(stage.examination), _dice(stage)
     fields = stage.rows.shape[2]
-    learner, waiting = Ftrl(BUCKETS + positions + 1, alpha=alpha), Waiting(fields + 1)
+    learner, waiting = Ftrl(BUCKETS + positions + 2, alpha=alpha), Waiting(fields + 1)
     slates = np.empty((len(stage), positions), np.int64)
     start = 0
     while start < len(stage):
@@ -199,8 +217,8 @@ def model(
         scores = logits(learner.w, stage.rows[part].reshape(-1, fields)).reshape(end - start, -1)
         slates[part] = slate = explored(scores, dice[part], positions)
         waiting.add(*_examples(stage, part, slate, rule, lateness_s))
-        if more is not None:
-            waiting.add(*more(stage, part, slate))
+        for tell in more:
+            waiting.add(*tell(stage, part, slate))
         # Nobody sees what is learned between two refreshes, so all of it is learned when one is due.
         if end < len(stage) and stage.t[end] >= due:
             _learn(learner, *waiting.take(due))
@@ -232,15 +250,14 @@ class Waiting:
         return found
 
 
-def read(reads: Reads) -> More:
-    """Tell it also what readers read by themselves, at once."""
+def noticed(front: FrontPage, rule: LabelRule, lateness_s: float = 10.0) -> More:
+    """Tell it also what readers noticed on the front page and opened there."""
 
     def told(stage: Stage, part: slice, slate: Integers) -> Examples:
         until = float(stage.t[part.stop]) if part.stop < len(stage) else math.inf
-        some = slice(*np.searchsorted(reads.t, (float(stage.t[part.start]), until)).tolist())
-        kind = np.where(reads.y[some].ravel() == 1, POSITIVE, NEGATIVE).astype(np.int8)
-        rows = reads.rows[some].reshape(len(kind), reads.rows.shape[-1])
-        return np.repeat(reads.t[some], reads.y.shape[1]), _placed(rows, len(stage.examination)), kind
+        some = slice(*np.searchsorted(front.t, (float(stage.t[part.start]), until)).tolist())
+        out = emissions(rule, front.t[some], front.delay[some], lateness_s)
+        return out.when, _placed(front.rows[some][out.impression], len(stage.examination) + ELSEWHERE), out.kind
 
     return told
 
@@ -256,7 +273,7 @@ def unshown(rule: LabelRule) -> More:
         clicked = stage.luck[at, column] < stage.attraction[at, column]
         out = emissions(rule, stage.t[at], np.where(clicked, stage.delay[at, column], np.inf).astype(np.float64))
         rows = stage.rows[at, column][out.impression]
-        return out.when, _placed(rows, len(stage.examination)), out.kind
+        return out.when, _placed(rows, len(stage.examination) + LEFT), out.kind
 
     return told
 

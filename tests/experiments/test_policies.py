@@ -10,22 +10,25 @@ import numpy as np
 import pytest
 
 from everloop.experiments.emission import LabelRule
+from everloop.experiments.front import FrontPage, front_page, once
 from everloop.experiments.plots import bars, lines
 from everloop.experiments.policies import (
+    ELSEWHERE,
     EXPLORE,
+    LEFT,
     Refresh,
     explored,
     model,
+    most_read,
+    noticed,
     oracle,
     popularity,
     ranked,
-    read,
     uniform,
     unshown,
 )
-from everloop.experiments.reads import reads
 from everloop.experiments.stage import BUCKETS, Stage, stage
-from feedback.events import NEGATIVE, POSITIVE, REVISION
+from feedback.events import NEGATIVE, REVISION
 from newsroom.settings import ReaderSettings, WorldSettings
 
 RULE = LabelRule(hold_s=0.0)
@@ -35,6 +38,11 @@ WORLD = WorldSettings(days=0.2, readers=ReaderSettings(visits_per_day=40_000.0))
 @pytest.fixture(scope="module")
 def here() -> Stage:
     return stage(WORLD, 1)
+
+
+@pytest.fixture(scope="module")
+def front() -> FrontPage:
+    return front_page(WORLD, 1)
 
 
 def test_the_oracle_shows_the_most_attractive_first_and_nobody_expects_more(here: Stage) -> None:
@@ -106,8 +114,8 @@ def test_plots_come_out_the_same_twice_and_differ_with_the_figures(tmp_path: Pat
     assert b">two<" in (tmp_path / "a" / "bars.svg").read_bytes()
 
 
-def test_who_is_told_more_does_better(here: Stage) -> None:
-    told = (None, read(reads(WORLD, 1)), unshown(RULE))
+def test_who_is_told_more_does_better(here: Stage, front: FrontPage) -> None:
+    told = ([], [noticed(front, RULE)], [noticed(front, RULE), unshown(RULE)])
     half = here.t > here.t[-1] / 2
     rates = [model(here, Refresh(10.0), RULE, more=more).truth(here)[half].mean() for more in told]
     assert rates == sorted(rates)
@@ -123,14 +131,30 @@ def test_what_was_not_shown_is_told_once_each_and_with_its_luck(here: Stage) -> 
     lucky = here.luck[part] < here.attraction[part]
     shown = np.take_along_axis(lucky, slate, axis=1).sum()
     assert 0 < (kind == REVISION).sum() <= lucky.sum() - shown
-    assert (rows[:, -1] == BUCKETS + 5).all()
+    assert (rows[:, -1] == BUCKETS + 5 + LEFT).all()
     assert when[negatives].min() == here.t[100]
 
 
-def test_reads_are_told_in_their_time_one_of_each_slate_a_click(here: Stage) -> None:
-    told = reads(WORLD, 1)
-    when, rows, kind = read(told)(here, slice(1_000, 1_200), np.empty((200, 5), np.int64))
-    assert (here.t[1_000] <= when).all() and (when < here.t[1_200]).all()
-    assert len(when) == len(rows) == len(kind) > 0
-    slates = kind.reshape(-1, told.y.shape[1])
-    assert (np.sort(slates, axis=1) == np.sort([NEGATIVE] * (told.y.shape[1] - 1) + [POSITIVE])).all()
+def test_the_front_page_is_told_in_its_time_and_one_article_of_each_visit_is_opened(
+    here: Stage, front: FrontPage
+) -> None:
+    part = slice(1_000, 1_200)
+    when, rows, kind = noticed(front, RULE)(here, part, np.empty((200, 5), np.int64))
+    negatives = kind == NEGATIVE
+    assert (here.t[part.start] <= when[negatives]).all() and (when[negatives] < here.t[part.stop]).all()
+    assert (kind == REVISION).sum() == 200
+    assert 200 * 2 < negatives.sum() <= 200 * WORLD.taste.headlines
+    assert (rows[:, -1] == BUCKETS + 5 + ELSEWHERE).all()
+
+
+def test_an_article_that_stands_twice_among_the_headlines_is_noticed_once() -> None:
+    found = once(np.array([[3, 1, 3, 3], [2, 2, 1, 0]]))
+    assert found.tolist() == [[True, True, False, False], [True, False, True, True]]
+
+
+def test_most_read_ranks_by_what_was_opened_before_and_never_by_this_visit(here: Stage, front: FrontPage) -> None:
+    [played] = most_read(here, front, [math.inf])
+    k = len(here) - 1
+    opened = np.bincount(front.article[:k], minlength=int(here.offered.max()) + 1)
+    best = here.offered[k][np.argsort(-opened[here.offered[k]], kind="stable")[:5]]
+    assert len(set(here.offered[k][played.slates[k]].tolist()) - set(best.tolist())) <= 1

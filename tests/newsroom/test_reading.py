@@ -40,6 +40,18 @@ def test_nobody_reads_an_article_before_it_is_published(world: World) -> None:
     assert (world.visits.t - world.articles.published[world.visits.article] > -30.0).all()
 
 
+def test_every_reader_has_noticed_what_he_reads_and_chooses_by_taste_among_it(world: World) -> None:
+    visits = world.visits
+    noticed = world.noticed(visits)
+    assert noticed.shape == (len(visits), SETTINGS.taste.headlines)
+    chosen = noticed == visits.article[:, None]
+    assert chosen.any(axis=1).all()
+    # The most attractive of what he noticed is read more often than any other: the front page tells of tastes.
+    best = np.argmax(world.attraction(visits, noticed), axis=1)
+    hit = chosen[np.arange(len(visits)), best]
+    assert hit.mean() > 2 * chosen.mean()
+
+
 def test_headlines_are_drawn_in_proportion_to_popularity(world: World) -> None:
     t = np.full(4_000, 3_630.0)
     drawn = sample(world.articles, t, 20, 1, "test", np.arange(len(t)))
