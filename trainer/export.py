@@ -9,6 +9,8 @@ each export cost the training beside it more than the hashing costs a server, wh
 from __future__ import annotations
 
 import functools
+import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ _LOAD = 0.8
 """Share of a hash table's buckets that may be full before it grows, which it never should in a base's life."""
 _ALIGNED = 64
 """Bytes: a tensor begins at a multiple of so many."""
+_CHUNK = 1 << 18
+"""Keys that are gathered at once."""
 
 
 def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
@@ -196,27 +200,60 @@ def _save_variables(snapshot: Snapshot, capacities: tuple[int, ...], prefix: Pat
 
 
 def _rows(snapshot: Snapshot, i: int, capacity: int) -> Tensor:
-    """A table's rows as serving has them, and room.
-
-    An array that TensorFlow takes over as it is: to copy it would hold the interpreter, and with it training, for seconds.
-    """
+    """A table's rows as serving has them, and room."""
     used, table = snapshot.used(i), snapshot.plan.tables[i]
     behind = 1 + table.heads
-    rows = _aligned((capacity + 1, table.served))
+    rows = _scratch.zeros(f"rows {i}", (capacity + 1, table.served), used)
     rows[:used, :behind] = snapshot.scalars[i][:used, :behind]
     rows[:used, behind:] = snapshot.vectors[i][:used]
-    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+    return _tensor(rows)
 
 
-def _aligned(shape: tuple[int, int]) -> Array:
-    """Zeros, float32, that begin where TensorFlow wants a tensor to begin."""
-    memory = np.zeros(4 * shape[0] * shape[1] + _ALIGNED, np.uint8)
-    start = -memory.ctypes.data % _ALIGNED
-    return memory[start : len(memory) - _ALIGNED + start].view(np.float32).reshape(shape)
-
-
-def _keys(snapshot: Snapshot, i: int) -> tuple[Array, Array]:
+def _keys(snapshot: Snapshot, i: int) -> tuple[Tensor, Tensor]:
     """The keys of a table, int64, and their slots, int32. Keys that the next delta will admit are not among them yet."""
     state = snapshot.slots[i]
-    at = np.flatnonzero((state["keys"] != model.EMPTY) & ~state["born"]).astype(np.int32)
-    return state["keys"][at], at
+    there = (state["keys"] != model.EMPTY) & ~state["born"]
+    count, end = int(np.count_nonzero(there)), 0
+    keys, slots = _scratch.empty(f"keys {i}", (count,), np.int64), _scratch.empty(f"slots {i}", (count,), np.int32)
+    for start in range(0, len(there), _CHUNK):
+        at = start + np.flatnonzero(there[start : start + _CHUNK])
+        keys[end : end + len(at)], slots[end : end + len(at)] = state["keys"][at], at
+        end += len(at)
+    return _tensor(keys), _tensor(slots)
+
+
+def _tensor(array: Array) -> Tensor:
+    """An array that TensorFlow takes over as it is: to copy it would hold the interpreter, and with it training, for seconds."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+class _Scratch(threading.local):
+    """Memory that each thread keeps for its next export: new memory costs the system, and with it training, more than filling it does."""
+
+    def __init__(self) -> None:
+        self._memory: dict[str, Array] = {}
+        self._written: dict[str, int] = {}
+
+    def empty(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array that begins where TensorFlow wants a tensor to begin, with anything in it; of its name's one use at a time."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < size + _ALIGNED:
+            # Zeros that are not written take no memory.
+            memory = self._memory[name] = np.zeros(size + size // 8 + _ALIGNED, np.uint8)
+            self._written.pop(name, None)
+        start = -memory.ctypes.data % _ALIGNED
+        found: Array = memory[start : start + size].view(dtype).reshape(shape)
+        return found
+
+    def zeros(self, name: str, shape: tuple[int, int], used: int) -> Array:
+        """Rows of float32, of which those from `used` on are zeros, and the others are the caller's to write."""
+        rows = self.empty(name, shape, np.float32)
+        size = used * shape[1]
+        flat = rows.reshape(-1)
+        flat[size : self._written.get(name, 0)] = 0.0
+        self._written[name] = size
+        return rows
+
+
+_scratch = _Scratch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,22 @@ def test_an_export_in_another_thread_is_the_snapshot_s_whatever_is_learned_meanw
     served = Served(tmp_path)
     np.testing.assert_array_equal(served.predict(rows.columns)["score"], before)
     served.close()
+
+
+def test_an_export_holds_nothing_of_the_one_before_it_in_the_same_thread(tmp_path: Path) -> None:
+    small, large = learner(kind="linear"), learner(kind="linear")
+    for seed in range(4):
+        large.learn(batch(seed, 500, users=5_000))
+    for model in (small, large):
+        model.learn(batch(9))
+        model.take_delta()
+    for number, model in enumerate((large, small, large, small)):
+        model.snapshot().export(tmp_path / str(number))
+    with ThreadPoolExecutor(1) as alone:
+        alone.submit(lambda: small.snapshot().export(tmp_path / "alone")).result()
+    first, _, again, last, fresh = (
+        (tmp_path / name / "variables" / "variables.data-00000-of-00001").read_bytes()
+        for name in ("0", "1", "2", "3", "alone")
+    )
+    assert first == again
+    assert last == fresh != first
