@@ -37,7 +37,7 @@ _MESSAGES: Final[Mapping[str, tuple[type[msgspec.Struct], ...]]] = {
 """What stands in each topic. Of deltas the header is described; join-changelog is the join's own."""
 
 _WRITERS: Final = {
-    "predictions": "Written by the gateway (in a replay, on behalf of the replayer).",
+    "predictions": "Written by the gateway (in a replay, on behalf of the replayer; for producers, what something else showed).",
     "outcomes": "Written by event producers, and by the gateway for what comes over HTTP.",
     "samples": "Written by the join, in transactions; read committed records only.",
     "join-changelog": "Private to the join: what the inputs alone cannot restore.",
@@ -69,7 +69,10 @@ def document() -> dict[str, Any]:
         "channels": {topic.name: _channel(topic) for topic in TOPICS},
         "operations": {
             "sendOutcome": _operation(
-                "send", "outcomes", "Say what a reader did with an item. The one event that producers write."
+                "send",
+                "outcomes",
+                "Say what a reader did with an item. The one event that producers write; a slate that something else "
+                "chose goes through the gateway (POST /v1/slates), which adds the features that serving would have used.",
             ),
             "receiveSamples": _operation("receive", "samples", "Learn from labelled examples."),
             "receiveDeltas": _operation("receive", "deltas", "Keep a model server fresh."),

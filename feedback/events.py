@@ -8,7 +8,7 @@ Times are integer microseconds since the epoch (see `feedback.clock`).
 
 from __future__ import annotations
 
-from typing import Annotated, NewType
+from typing import Annotated, Final, NewType
 
 from msgspec import Meta, Struct, field
 
@@ -16,7 +16,8 @@ SCHEMA_VERSION = 1
 """The schema version that this code writes, and the highest that it reads."""
 
 RequestId = NewType("RequestId", str)
-"""Names one slate; the key of predictions, outcomes and samples. Chosen by the gateway (or, in a replay, the replayer)."""
+"""Names one slate; the key of predictions, outcomes and samples. Chosen by the gateway (in a replay by the replayer; for a slate that
+something else chose, by its producer if it likes)."""
 
 ItemId = NewType("ItemId", str)
 """Names one thing that can be recommended."""
@@ -29,6 +30,11 @@ EventId = NewType("EventId", str)
 
 MAX_SLATE = 1_000
 """Positions in a slate at most: a prediction with more is refused."""
+
+OBSERVED: Final = "observed"
+"""The policy (and the fallback) of a slate that something else chose: the front page that editors made, a search result, a newsletter.
+It teaches the model like any other, and says nothing of the ranking policy or of what a model served: it has no score, no propensity,
+and its positions are another page's."""
 
 MAX_SENT_TIMES = 64
 """How many `sent_time`s a sample or delta carries at most, for freshness."""
@@ -56,7 +62,8 @@ class Unshown(Struct, kw_only=True, frozen=True, gc=False):
 
 
 class Prediction(Struct, kw_only=True, tag_field="type", tag="prediction", frozen=True):
-    """A slate as it was shown. Written by the gateway (in a replay, on behalf of the replayer), once per answered request."""
+    """A slate as it was shown. Written by the gateway: once per answered request (in a replay, on behalf of the replayer), and for
+    each slate that a producer says something else showed."""
 
     v: Version = SCHEMA_VERSION
     """Schema version."""
@@ -71,7 +78,7 @@ class Prediction(Struct, kw_only=True, tag_field="type", tag="prediction", froze
     items: Annotated[list[Name], Meta(min_length=1, max_length=MAX_SLATE)]
     """Item ids in the order shown; position = index. No item twice."""
     scores: list[float]
-    """The model's click probability of each position, as served."""
+    """The model's click probability of each position, as served; 0 where no model was asked."""
     propensities: list[float] = field(default_factory=list)
     """Natural log of the probability of each prefix of the slate under the whole policy; empty when the policy logs none."""
     context: dict[str, Value] = field(default_factory=dict)
@@ -81,17 +88,19 @@ class Prediction(Struct, kw_only=True, tag_field="type", tag="prediction", froze
     unshown: Unshown | None = None
     """Candidates that were considered but not shown."""
     policy: str = ""
-    """The ranking policy that chose the order, with its parameters, e.g. `epsilon_greedy(0.1)`."""
+    """The ranking policy that chose the order, with its parameters, e.g. `epsilon_greedy(0.1)`; `observed`: something else chose the
+    slate."""
     model: str = ""
     """The model's name."""
     version: int = 0
-    """The servable version that scored; 0 when the answer is a fallback."""
+    """The servable version that scored; 0 when the answer is a fallback, or something else chose the slate."""
     epoch: int = 0
     """The epoch of the model line at that moment."""
     sequence: int = 0
     """The model had learned from at least the deltas up to this sequence."""
     fallback: str = ""
-    """Why the model's scores were not used (e.g. `model_unavailable`); empty when they were."""
+    """Why the model's scores were not used (e.g. `model_unavailable`; `observed`: something else chose the slate); empty when they
+    were."""
 
 
 class Outcome(Struct, kw_only=True, tag_field="type", tag="outcome", frozen=True, gc=False):
@@ -163,7 +172,7 @@ class Sample(Struct, kw_only=True, tag_field="type", tag="sample", frozen=True):
     features: dict[str, list[Value]] = field(default_factory=dict)
     """The examples' features, one array per feature, one entry per example."""
     policy: str = ""
-    """The ranking policy."""
+    """The ranking policy; `observed`: something else chose the slate."""
     version: int = 0
     """The servable version that scored."""
     sequence: int = 0

@@ -1,6 +1,6 @@
 """The routes, as one ASGI application.
 
-Two of them carry all the load and are served from ASGI's own messages; the rest goes through Starlette.
+Those that carry the load are served from ASGI's own messages; the rest goes through Starlette.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -31,8 +31,9 @@ from serving.gateway.http import (
     respond,
     respond_problem,
 )
-from serving.gateway.messages import RecommendRequest, Status
+from serving.gateway.messages import ObserveRequest, RecommendRequest, Status
 from serving.gateway.metrics import Metrics
+from serving.gateway.observe import Observer
 from serving.gateway.outcomes import Collector
 from serving.gateway.problems import MEDIA_TYPE, ProblemError, refused
 from serving.gateway.recommend import Recommender
@@ -40,7 +41,10 @@ from serving.gateway.settings import HttpSettings
 
 _LOG: Final = logging.getLogger("everloop.gateway")
 _REQUEST: Final = msgspec.json.Decoder(RecommendRequest)
+_SLATE: Final = msgspec.json.Decoder(ObserveRequest)
 _ENCODE: Final = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
 
 Handler = Callable[[Scope, bytes], Awaitable[tuple[int, bytes]]]
 
@@ -54,19 +58,25 @@ class App:
         *,
         access: Access,
         recommender: Recommender,
+        observer: Observer,
         collector: Collector,
         disk: Disk,
         metrics: Metrics,
         status: Callable[[], Status],
     ) -> None:
         self._settings, self._access, self._metrics, self._status = settings, access, metrics, status
-        self._recommender, self._collector, self._disk = recommender, collector, disk
+        self._recommender, self._observer = recommender, observer
+        self._collector, self._disk = collector, disk
         self._in_flight = 0
         metrics.in_flight.set_function(lambda: self._in_flight)
-        self._hot: dict[str, Handler] = {"/v1/recommend": self._recommend, "/v1/outcomes": self._outcomes}
+        self._hot: dict[str, Handler] = {
+            "/v1/recommend": self._recommend,
+            "/v1/slates": self._slates,
+            "/v1/outcomes": self._outcomes,
+        }
         self._counted = {
             (route, status): metrics.requests.labels(route, str(status))
-            for route, status in (("/v1/recommend", 200), ("/v1/outcomes", 202))
+            for route, status in (("/v1/recommend", 200), ("/v1/slates", 202), ("/v1/outcomes", 202))
         }
         self._rest = self._starlette()
 
@@ -107,10 +117,7 @@ class App:
 
     async def _recommend(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
         caller = self._access.admit(key_of(scope), "recommend", asyncio.get_running_loop().time())
-        try:
-            request = _REQUEST.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise refused(error) from error
+        request = _decoded(_REQUEST, body)
         if "replay" not in caller.scopes:
             for field in ("event_time", "request_id"):
                 if getattr(request, field) is not None:
@@ -120,6 +127,12 @@ class App:
         answer = await self._recommender.answer(request)
         await self._disk.settle()
         return 200, _ENCODE(answer)
+
+    async def _slates(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
+        self._access.admit(key_of(scope), "outcomes", asyncio.get_running_loop().time())
+        answer = await self._observer.take(_decoded(_SLATE, body))
+        await self._disk.settle()
+        return 202, _ENCODE(answer)
 
     async def _outcomes(self, scope: Scope, body: bytes) -> tuple[int, bytes]:
         self._access.admit(key_of(scope), "outcomes", asyncio.get_running_loop().time())
@@ -172,6 +185,13 @@ class App:
     def _admin(self, request: Request) -> None:
         """Where there are keys, figures are for those with scope admin."""
         self._access.admit(key_of(request.scope), "admin", asyncio.get_running_loop().time())
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise refused(error) from error
 
 
 def _json(body: Any, status: int = 200) -> Response:

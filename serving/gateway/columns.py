@@ -51,8 +51,9 @@ class Columns:
         candidates: Sequence[Candidate],
         ids: Sequence[str],
         known: Features,
+        listed: str = "candidates",
     ) -> Inputs:
-        """Put a request's features together.
+        """Put a request's features together. `listed`: the request's field that lists the items.
 
         Raises:
             ProblemError: 422, a value has another kind than the specification says.
@@ -67,7 +68,7 @@ class Columns:
         try:
             columns = self.spec.columns(user_id=user, items=ids, event_time=event_time, context=shared, features=rows)
         except EventError as error:
-            where = "context" if error.field in shared else "candidates[].features"
+            where = "context" if error.field in shared else f"{listed}[].features"
             raise ProblemError(422, str(error), field=f"{where}.{error.field}") from error
         return Inputs(shared, rows, columns)
 

@@ -25,6 +25,7 @@ from serving.gateway.disk import Disk
 from serving.gateway.freshness import Freshness
 from serving.gateway.messages import Status
 from serving.gateway.metrics import Metrics
+from serving.gateway.observe import Observer
 from serving.gateway.outcomes import Collector
 from serving.gateway.policies.choose import choose
 from serving.gateway.recommend import Recommender
@@ -76,6 +77,14 @@ class Gateway:
         self._rpc: Rpc | None = None
         self.grpc_port = 0
         self.recommender = self._recommender()
+        self.observer = Observer(
+            settings,
+            columns=self._columns,
+            store=self.store,
+            spool=self.spool,
+            metrics=self.metrics,
+            partitions=kafka.partitions,
+        )
         self.collector = Collector(
             self.spool, self.metrics, partitions=kafka.partitions, max_future_s=settings.max_future_s
         )
@@ -84,6 +93,7 @@ class Gateway:
             settings.http,
             access=self.access,
             recommender=self.recommender,
+            observer=self.observer,
             collector=self.collector,
             disk=self._disk,
             metrics=self.metrics,

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
-from feedback.events import Kind, Micros, Name, Value
+from feedback.events import MAX_SLATE, Kind, Micros, Name, Value
 
 
 class Candidate(Struct, frozen=True, kw_only=True, gc=False):
-    """An item that may be shown."""
+    """An item that may be shown, or that something else showed."""
 
     id: Name
     """The item's id."""
@@ -80,6 +80,32 @@ class RecommendResponse(Struct, frozen=True, kw_only=True):
     """What else was away: `features_unavailable` (defaults stood in)."""
     logged: bool
     """Whether the slate is in the log that the loop learns from; false when the spool is full."""
+
+
+class ObserveRequest(Struct, frozen=True, kw_only=True):
+    """Tell of a slate that something else chose and showed."""
+
+    user: Name
+    """The reader."""
+    items: Annotated[list[Candidate], Meta(min_length=1, max_length=MAX_SLATE)]
+    """What was shown, first position first; no item twice."""
+    context: dict[str, Value] = field(default_factory=dict)
+    """Features of the request, of source `context`."""
+    event_time: Micros | None = None
+    """When it was shown, µs since the epoch; default: now."""
+    request_id: Name | None = None
+    """The slate's name, to which outcomes refer; default: a new one. Of two slates with one name the first counts."""
+
+
+class ObserveResponse(Struct, frozen=True, kw_only=True):
+    """A slate that was taken."""
+
+    request_id: str
+    """Names the slate; outcomes refer to it."""
+    logged: bool
+    """Whether the slate is in the log that the loop learns from: true, for a full spool is answered with 503."""
+    degraded: list[str]
+    """What was away: `features_unavailable` (defaults stand in the log)."""
 
 
 class OutcomeIn(Struct, frozen=True, kw_only=True, gc=False):

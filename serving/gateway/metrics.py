@@ -37,6 +37,7 @@ class Metrics:
         self.unlogged = Counter(
             "everloop_unlogged", "Slates answered that the full spool did not take", registry=registry
         )
+        self.observed = Counter("everloop_observed", "Slates taken that something else chose", registry=registry)
         self.outcomes = Counter("everloop_outcomes", "Outcomes by verdict", ["verdict"], registry=registry)
         self.outcomes_taken = self.outcomes.labels("accepted")
         self.outcomes_refused = self.outcomes.labels("refused")

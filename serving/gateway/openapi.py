@@ -10,9 +10,27 @@ import msgspec
 
 from feedback.docstrings import field_docs
 from serving.gateway import messages
-from serving.gateway.messages import OutcomeIn, OutcomesResponse, Problem, RecommendRequest, RecommendResponse, Status
+from serving.gateway.messages import (
+    ObserveRequest,
+    ObserveResponse,
+    OutcomeIn,
+    OutcomesResponse,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+    Status,
+)
 
-_TYPES: Final = (RecommendRequest, RecommendResponse, OutcomeIn, OutcomesResponse, Problem, Status)
+_TYPES: Final = (
+    RecommendRequest,
+    RecommendResponse,
+    ObserveRequest,
+    ObserveResponse,
+    OutcomeIn,
+    OutcomesResponse,
+    Problem,
+    Status,
+)
 _PROBLEMS: Final = {
     "400": "The body is not JSON",
     "401": "No or an unknown API key",
@@ -49,6 +67,9 @@ def document(version: str) -> dict[str, Any]:
         "paths": {
             "/v1/recommend": {
                 "post": _post("recommend", refs[RecommendRequest], "200", refs[RecommendResponse], _RECOMMEND)
+            },
+            "/v1/slates": {
+                "post": _post("slates", refs[ObserveRequest], "202", refs[ObserveResponse], tuple(_PROBLEMS))
             },
             "/v1/outcomes": {"post": _post("outcomes", outcomes, "202", refs[OutcomesResponse], tuple(_PROBLEMS))},
             "/v1/status": {"get": _get("status", "application/json", refs[Status], ("401", "403"))},
@@ -96,6 +117,7 @@ def page(version: str) -> str:
 
 _SUMMARIES: Final = {
     "recommend": "Rank candidates for a reader.",
+    "slates": "Tell of a slate that something else chose. 202: it is in Kafka or in the spool.",
     "outcomes": "Say what readers did. 202: each accepted outcome is in Kafka or in the spool.",
     "status": "The live version and sequence, freshness, spool and breakers.",
     "live": "Whether the process runs.",

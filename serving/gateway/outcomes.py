@@ -77,16 +77,25 @@ class Collector:
 
     def _event(self, given: OutcomeIn) -> Outcome:
         now = now_us()
-        moment = now if given.event_time is None else given.event_time
-        if moment > now + to_us(self._max_future_s):
-            allowed = f"at most {self._max_future_s:g} s after this machine's clock ({now})"
-            raise EventError("future_event_time", field="event_time", value=moment, allowed=allowed)
         return Outcome(
             event_id=EventId(given.event_id or uuid.uuid4().hex),
             request_id=RequestId(given.request_id),
             item_id=ItemId(given.item_id),
             kind=given.kind,
             value=given.value,
-            event_time=moment,
+            event_time=moment_of(given.event_time, now, self._max_future_s),
             sent_time=now if given.sent_time is None else given.sent_time,
         )
+
+
+def moment_of(given: int | None, now: int, max_future_s: float) -> int:
+    """When something happened that a producer tells of, µs: as it says, or now.
+
+    Raises:
+        EventError: that is more than `max_future_s` ahead of this machine's clock.
+    """
+    moment = now if given is None else given
+    if moment > now + to_us(max_future_s):
+        allowed = f"at most {max_future_s:g} s after this machine's clock ({now})"
+        raise EventError("future_event_time", field="event_time", value=moment, allowed=allowed)
+    return moment

@@ -146,9 +146,7 @@ class Recommender:
         if not 1 <= len(ids) <= most:
             text = f"{len(ids)} candidates: 1 to {most}, or none at all for those of the pool"
             raise ProblemError(422, text, field="candidates")
-        if len(set(ids)) != len(ids):
-            place = next(i for i, item in enumerate(ids) if item in ids[:i])
-            raise ProblemError(422, f"item {ids[place]!r} stands twice", field=f"candidates[{place}].id")
+        check_once(ids, "candidates")
 
     async def _score(self, asked: _Asked, inputs: Inputs, now: float, limit_s: float) -> tuple[Scores | None, str]:
         try:
@@ -262,6 +260,13 @@ class Recommender:
             degraded=[],
             logged=False,
         )
+
+
+def check_once(ids: Sequence[str], listed: str) -> None:
+    """Refuse a list in which an item stands twice; `listed`: the request's field. Raises ProblemError, 422."""
+    if len(set(ids)) != len(ids):
+        place = next(i for i, item in enumerate(ids) if item in ids[:i])
+        raise ProblemError(422, f"item {ids[place]!r} stands twice", field=f"{listed}[{place}].id")
 
 
 def partition(key: bytes, partitions: int) -> int:

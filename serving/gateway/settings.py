@@ -163,7 +163,8 @@ class GatewaySettings:
     tick_s: Positive = 1.0
     """Interval of the ticks. Default 1 s."""
     max_future_s: NonNegative = 60.0
-    """How far an outcome's event_time may lie ahead of this machine's clock. Default 60 s."""
+    """How far the event_time of an outcome, or of a slate that something else chose, may lie ahead of this machine's clock.
+    Default 60 s."""
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other."""
