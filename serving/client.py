@@ -4,8 +4,11 @@
         slate = gateway.recommend("anna", candidates=["n1", "n2", "n3"], count=2)
         gateway.outcomes([{"request_id": slate.request_id, "item_id": slate.items[0].id, "kind": "click"}])
 
+What readers saw elsewhere (a front page that editors made, a search result, a newsletter) is told with `observe`; outcomes refer to it
+in the same way.
+
 A call that finds no gateway, or one that cannot take more just now (429, 503), is made again after a growing pause until its
-deadline. Outcomes get their ids here, before the first try, so that one that arrives twice counts once.
+deadline. Outcomes and observed slates get their ids here, before the first try, so that one that arrives twice counts once.
 """
 
 from __future__ import annotations
@@ -24,12 +27,21 @@ import msgspec
 from feedback.clock import now_us
 from feedback.errors import EventError, UnavailableError, UsageError
 from feedback.events import Value
-from serving.gateway.messages import Candidate, OutcomesResponse, Problem, RecommendRequest, RecommendResponse
+from serving.gateway.messages import (
+    Candidate,
+    ObserveRequest,
+    ObserveResponse,
+    OutcomesResponse,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+)
 
 RETRIED: Final = frozenset({429, 502, 503, 504})
 """Statuses after which a call is made again."""
 
 _SLATE: Final = msgspec.json.Decoder(RecommendResponse)
+_TAKEN: Final = msgspec.json.Decoder(ObserveResponse)
 _VERDICTS: Final = msgspec.json.Decoder(OutcomesResponse)
 
 
@@ -50,7 +62,7 @@ class _Calls:
         event_time: int | None,
         request_id: str | None,
     ) -> bytes:
-        listed = None if candidates is None else [Candidate(id=c) if isinstance(c, str) else c for c in candidates]
+        listed = None if candidates is None else _listed(candidates)
         request = RecommendRequest(
             user=user,
             context=dict(context or {}),
@@ -58,6 +70,24 @@ class _Calls:
             count=count,
             event_time=event_time,
             request_id=request_id,
+        )
+        return msgspec.json.encode(request)
+
+    def _observed_body(
+        self,
+        user: str,
+        items: Iterable[str | Candidate],
+        context: Mapping[str, Value] | None,
+        event_time: int | None,
+        request_id: str | None,
+    ) -> bytes:
+        # Named and dated before the first try, as outcomes are.
+        request = ObserveRequest(
+            user=user,
+            items=_listed(items),
+            context=dict(context or {}),
+            event_time=now_us() if event_time is None else event_time,
+            request_id=uuid.uuid4().hex if request_id is None else request_id,
         )
         return msgspec.json.encode(request)
 
@@ -123,6 +153,23 @@ class Client(_Calls):
         body = self._slate_body(user, candidates, count, context, event_time, request_id)
         return _SLATE.decode(self._post("/v1/recommend", body))
 
+    def observe(
+        self,
+        user: str,
+        *,
+        items: Iterable[str | Candidate],
+        context: Mapping[str, Value] | None = None,
+        event_time: int | None = None,
+        request_id: str | None = None,
+    ) -> ObserveResponse:
+        """Tell of a slate that something else chose: `items` in the order shown, ids or with features; `event_time` µs, default now.
+
+        `request_id`: the name that outcomes will refer to, default a new one; of two slates with one name the first counts.
+        Raises as `recommend` does.
+        """
+        body = self._observed_body(user, items, context, event_time, request_id)
+        return _TAKEN.decode(self._post("/v1/slates", body))
+
     def outcomes(self, outcomes: Sequence[Mapping[str, Any]]) -> OutcomesResponse:
         """Send outcomes (`request_id`, `item_id`, `kind`, and what `OutcomeIn` has besides). Raises as `recommend` does."""
         return _VERDICTS.decode(self._post("/v1/outcomes", self._outcomes_body(outcomes)))
@@ -178,6 +225,19 @@ class AsyncClient(_Calls):
         body = self._slate_body(user, candidates, count, context, event_time, request_id)
         return _SLATE.decode(await self._post("/v1/recommend", body))
 
+    async def observe(
+        self,
+        user: str,
+        *,
+        items: Iterable[str | Candidate],
+        context: Mapping[str, Value] | None = None,
+        event_time: int | None = None,
+        request_id: str | None = None,
+    ) -> ObserveResponse:
+        """Tell of a slate that something else chose, as `Client.observe` does."""
+        body = self._observed_body(user, items, context, event_time, request_id)
+        return _TAKEN.decode(await self._post("/v1/slates", body))
+
     async def outcomes(self, outcomes: Sequence[Mapping[str, Any]]) -> OutcomesResponse:
         """Send outcomes, as `Client.outcomes` does."""
         return _VERDICTS.decode(await self._post("/v1/outcomes", self._outcomes_body(outcomes)))
@@ -206,6 +266,10 @@ class AsyncClient(_Calls):
                 last = error
             await asyncio.sleep(pause)
         raise self._gave_up(last)
+
+
+def _listed(items: Iterable[str | Candidate]) -> list[Candidate]:
+    return [Candidate(id=item) if isinstance(item, str) else item for item in items]
 
 
 def _problem(answer: httpx.Response) -> Problem:

@@ -116,6 +116,7 @@ class Gateway:
             self._settings.http,
             access=self.access,
             recommender=self.recommender,
+            observer=self.observer,
             collector=self.collector,
             disk=self._disk,
         )

@@ -1,4 +1,4 @@
-"""The gRPC twin of recommend, and outcomes as a stream. It does what the HTTP routes do, through the same objects.
+"""The gRPC twins of recommend and slates, and outcomes as a stream. It does what the HTTP routes do, through the same objects.
 
 The API key travels as metadata `authorization: Bearer KEY` or `x-api-key: KEY`. A problem becomes a status: 422 and 400
 INVALID_ARGUMENT with the field in front of the text, 401 UNAUTHENTICATED, 403 PERMISSION_DENIED, 429 and 503 RESOURCE_EXHAUSTED.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 import grpc
 import grpc.aio
@@ -19,12 +19,15 @@ from feedback.errors import ConfigError
 from feedback.events import Value
 from serving.gateway.access import Access
 from serving.gateway.disk import Disk
-from serving.gateway.messages import RecommendRequest, RecommendResponse
+from serving.gateway.messages import ObserveRequest, RecommendRequest, RecommendResponse
+from serving.gateway.observe import Observer
 from serving.gateway.outcomes import Collector
 from serving.gateway.problems import ProblemError, refused
 from serving.gateway.recommend import Recommender
 from serving.gateway.settings import HttpSettings
 from serving.protocol import gateway_pb2 as pb
+
+T = TypeVar("T")
 
 SERVICE: Final = "everloop.gateway.Gateway"
 
@@ -43,9 +46,17 @@ class Rpc:
     """The gRPC server."""
 
     def __init__(
-        self, settings: HttpSettings, *, access: Access, recommender: Recommender, collector: Collector, disk: Disk
+        self,
+        settings: HttpSettings,
+        *,
+        access: Access,
+        recommender: Recommender,
+        observer: Observer,
+        collector: Collector,
+        disk: Disk,
     ) -> None:
-        self._access, self._recommender, self._collector, self._disk = access, recommender, collector, disk
+        self._access, self._recommender, self._observer = access, recommender, observer
+        self._collector, self._disk = collector, disk
         self._server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", settings.max_body), ("grpc.so_reuseport", 0)]
         )
@@ -85,6 +96,16 @@ class Rpc:
             await _abort(context, problem)
         return _answered(answer)
 
+    async def record(self, request: pb.RecordSlateRequest, context: Any) -> pb.RecordSlateResponse:
+        """Take one slate that something else chose."""
+        try:
+            self._access.admit(_key(context), "outcomes", asyncio.get_running_loop().time())
+            taken = await self._observer.take(_observed(request))
+            await self._disk.settle()
+        except ProblemError as problem:
+            await _abort(context, problem)
+        return pb.RecordSlateResponse(request_id=taken.request_id, logged=taken.logged, degraded=taken.degraded)
+
     async def outcomes(self, stream: AsyncIterator[pb.Outcome], context: Any) -> AsyncIterator[pb.Verdict]:
         """Take outcomes as they come, one verdict each."""
         try:
@@ -120,6 +141,11 @@ class Rpc:
                 request_deserializer=pb.RecommendRequest.FromString,
                 response_serializer=pb.RecommendResponse.SerializeToString,
             ),
+            "RecordSlate": grpc.unary_unary_rpc_method_handler(
+                self.record,
+                request_deserializer=pb.RecordSlateRequest.FromString,
+                response_serializer=pb.RecordSlateResponse.SerializeToString,
+            ),
             "SendOutcomes": grpc.stream_stream_rpc_method_handler(
                 self.outcomes,
                 request_deserializer=pb.Outcome.FromString,
@@ -137,6 +163,11 @@ class GatewayStub:
             f"/{SERVICE}/Recommend",
             request_serializer=pb.RecommendRequest.SerializeToString,
             response_deserializer=pb.RecommendResponse.FromString,
+        )
+        self.record = channel.unary_unary(
+            f"/{SERVICE}/RecordSlate",
+            request_serializer=pb.RecordSlateRequest.SerializeToString,
+            response_deserializer=pb.RecordSlateResponse.FromString,
         )
         self.outcomes = channel.stream_stream(
             f"/{SERVICE}/SendOutcomes",
@@ -158,15 +189,29 @@ def _asked(request: pb.RecommendRequest) -> RecommendRequest:
     """The request as HTTP would have it, checked by the same types."""
     fields: dict[str, Any] = {"user": request.user, "context": _values(request.context)}
     if request.candidates:
-        fields["candidates"] = [{"id": c.id, "features": _values(c.features)} for c in request.candidates]
+        fields["candidates"] = _listed(request.candidates)
     if request.count:
         fields["count"] = request.count
-    if request.event_time:
-        fields["event_time"] = request.event_time
-    if request.request_id:
-        fields["request_id"] = request.request_id
+    return _converted(fields | _given(request), RecommendRequest)
+
+
+def _observed(request: pb.RecordSlateRequest) -> ObserveRequest:
+    fields = {"user": request.user, "context": _values(request.context), "items": _listed(request.items)}
+    return _converted(fields | _given(request), ObserveRequest)
+
+
+def _given(request: pb.RecommendRequest | pb.RecordSlateRequest) -> dict[str, Any]:
+    """Time and name, where they are given."""
+    return {name: value for name in ("event_time", "request_id") if (value := getattr(request, name))}
+
+
+def _listed(items: Iterable[pb.Candidate]) -> list[dict[str, Any]]:
+    return [{"id": item.id, "features": _values(item.features)} for item in items]
+
+
+def _converted(fields: dict[str, Any], kind: type[T]) -> T:
     try:
-        return msgspec.convert(fields, RecommendRequest)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise refused(error) from error
 

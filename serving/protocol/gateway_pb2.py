@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserving/protocol/gateway.proto\x12\x10\x65verloop.gateway\"~\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x30\n\x05texts\x18\x03 \x01(\x0b\x32\x1f.everloop.gateway.Value.StringsH\x00\x1a\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\tB\x06\n\x04kind\"\x9e\x01\n\tCandidate\x12\n\n\x02id\x18\x01 \x01(\t\x12;\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32).everloop.gateway.Candidate.FeaturesEntry\x1aH\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.everloop.gateway.Value:\x02\x38\x01\"\x93\x02\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12@\n\x07\x63ontext\x18\x02 \x03(\x0b\x32/.everloop.gateway.RecommendRequest.ContextEntry\x12/\n\ncandidates\x18\x03 \x03(\x0b\x32\x1b.everloop.gateway.Candidate\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x12\n\nevent_time\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1aG\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.everloop.gateway.Value:\x02\x38\x01\"\xf0\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x37\n\x05items\x18\x02 \x03(\x0b\x32(.everloop.gateway.RecommendResponse.Item\x12\x38\n\x05model\x18\x03 \x01(\x0b\x32).everloop.gateway.RecommendResponse.Model\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\x12\x0e\n\x06logged\x18\x07 \x01(\x08\x1aG\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x1aG\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\x93\x01\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x12\n\nevent_time\x18\x06 \x01(\x03\x12\x11\n\tsent_time\x18\x07 \x01(\x03\x42\x08\n\x06_value\"L\n\x07Verdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t2\xa9\x01\n\x07Gateway\x12T\n\tRecommend\x12\".everloop.gateway.RecommendRequest\x1a#.everloop.gateway.RecommendResponse\x12H\n\x0cSendOutcomes\x12\x19.everloop.gateway.Outcome\x1a\x19.everloop.gateway.Verdict(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserving/protocol/gateway.proto\x12\x10\x65verloop.gateway\"~\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x30\n\x05texts\x18\x03 \x01(\x0b\x32\x1f.everloop.gateway.Value.StringsH\x00\x1a\x19\n\x07Strings\x12\x0e\n\x06values\x18\x01 \x03(\tB\x06\n\x04kind\"\x9e\x01\n\tCandidate\x12\n\n\x02id\x18\x01 \x01(\t\x12;\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32).everloop.gateway.Candidate.FeaturesEntry\x1aH\n\rFeaturesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.everloop.gateway.Value:\x02\x38\x01\"\x93\x02\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12@\n\x07\x63ontext\x18\x02 \x03(\x0b\x32/.everloop.gateway.RecommendRequest.ContextEntry\x12/\n\ncandidates\x18\x03 \x03(\x0b\x32\x1b.everloop.gateway.Candidate\x12\r\n\x05\x63ount\x18\x04 \x01(\x05\x12\x12\n\nevent_time\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x1aG\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.everloop.gateway.Value:\x02\x38\x01\"\xf0\x02\n\x11RecommendResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x37\n\x05items\x18\x02 \x03(\x0b\x32(.everloop.gateway.RecommendResponse.Item\x12\x38\n\x05model\x18\x03 \x01(\x0b\x32).everloop.gateway.RecommendResponse.Model\x12\x0e\n\x06policy\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x10\n\x08\x64\x65graded\x18\x06 \x03(\t\x12\x0e\n\x06logged\x18\x07 \x01(\x08\x1aG\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x12\n\npropensity\x18\x04 \x01(\x01\x1aG\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\"\x83\x02\n\x12RecordSlateRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x42\n\x07\x63ontext\x18\x02 \x03(\x0b\x32\x31.everloop.gateway.RecordSlateRequest.ContextEntry\x12*\n\x05items\x18\x03 \x03(\x0b\x32\x1b.everloop.gateway.Candidate\x12\x12\n\nevent_time\x18\x04 \x01(\x03\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x1aG\n\x0c\x43ontextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.everloop.gateway.Value:\x02\x38\x01\"K\n\x13RecordSlateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06logged\x18\x02 \x01(\x08\x12\x10\n\x08\x64\x65graded\x18\x03 \x03(\t\"\x93\x01\n\x07Outcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x12\n\nevent_time\x18\x06 \x01(\x03\x12\x11\n\tsent_time\x18\x07 \x01(\x03\x42\x08\n\x06_value\"L\n\x07Verdict\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t2\x85\x02\n\x07Gateway\x12T\n\tRecommend\x12\".everloop.gateway.RecommendRequest\x1a#.everloop.gateway.RecommendResponse\x12Z\n\x0bRecordSlate\x12$.everloop.gateway.RecordSlateRequest\x1a%.everloop.gateway.RecordSlateResponse\x12H\n\x0cSendOutcomes\x12\x19.everloop.gateway.Outcome\x1a\x19.everloop.gateway.Verdict(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANDIDATE_FEATURESENTRY']._serialized_options = b'8\001'
   _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._loaded_options = None
   _globals['_RECOMMENDREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
+  _globals['_RECORDSLATEREQUEST_CONTEXTENTRY']._loaded_options = None
+  _globals['_RECORDSLATEREQUEST_CONTEXTENTRY']._serialized_options = b'8\001'
   _globals['_VALUE']._serialized_start=52
   _globals['_VALUE']._serialized_end=178
   _globals['_VALUE_STRINGS']._serialized_start=145
@@ -53,10 +55,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDRESPONSE_ITEM']._serialized_end=915
   _globals['_RECOMMENDRESPONSE_MODEL']._serialized_start=917
   _globals['_RECOMMENDRESPONSE_MODEL']._serialized_end=988
-  _globals['_OUTCOME']._serialized_start=991
-  _globals['_OUTCOME']._serialized_end=1138
-  _globals['_VERDICT']._serialized_start=1140
-  _globals['_VERDICT']._serialized_end=1216
-  _globals['_GATEWAY']._serialized_start=1219
-  _globals['_GATEWAY']._serialized_end=1388
+  _globals['_RECORDSLATEREQUEST']._serialized_start=991
+  _globals['_RECORDSLATEREQUEST']._serialized_end=1250
+  _globals['_RECORDSLATEREQUEST_CONTEXTENTRY']._serialized_start=546
+  _globals['_RECORDSLATEREQUEST_CONTEXTENTRY']._serialized_end=617
+  _globals['_RECORDSLATERESPONSE']._serialized_start=1252
+  _globals['_RECORDSLATERESPONSE']._serialized_end=1327
+  _globals['_OUTCOME']._serialized_start=1330
+  _globals['_OUTCOME']._serialized_end=1477
+  _globals['_VERDICT']._serialized_start=1479
+  _globals['_VERDICT']._serialized_end=1555
+  _globals['_GATEWAY']._serialized_start=1558
+  _globals['_GATEWAY']._serialized_end=1819
 # @@protoc_insertion_point(module_scope)

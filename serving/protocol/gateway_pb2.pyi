@@ -100,6 +100,37 @@ class RecommendResponse(_message.Message):
     logged: bool
     def __init__(self, request_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[RecommendResponse.Item, _Mapping]]] = ..., model: _Optional[_Union[RecommendResponse.Model, _Mapping]] = ..., policy: _Optional[str] = ..., fallback: _Optional[str] = ..., degraded: _Optional[_Iterable[str]] = ..., logged: _Optional[bool] = ...) -> None: ...
 
+class RecordSlateRequest(_message.Message):
+    __slots__ = ("user", "context", "items", "event_time", "request_id")
+    class ContextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Value
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
+    USER_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    user: str
+    context: _containers.MessageMap[str, Value]
+    items: _containers.RepeatedCompositeFieldContainer[Candidate]
+    event_time: int
+    request_id: str
+    def __init__(self, user: _Optional[str] = ..., context: _Optional[_Mapping[str, Value]] = ..., items: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., event_time: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RecordSlateResponse(_message.Message):
+    __slots__ = ("request_id", "logged", "degraded")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    LOGGED_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    logged: bool
+    degraded: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., logged: _Optional[bool] = ..., degraded: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class Outcome(_message.Message):
     __slots__ = ("request_id", "item_id", "kind", "value", "event_id", "event_time", "sent_time")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]

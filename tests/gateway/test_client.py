@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from feedback.clock import SECOND, now_us
 from feedback.errors import EventError, UnavailableError, UsageError
 from serving.client import AsyncClient, Client
 from serving.gateway.access import digest
@@ -34,12 +36,23 @@ def test_both_clients_get_slates_and_send_outcomes(start: Start) -> None:
         with pytest.raises(UsageError, match="lacks scope replay"):
             client.recommend("anna", candidates=["i1"], request_id="mine")
 
+        taken = client.observe("anna", items=["i2", Candidate(id="i4", features={"age": 1.0})], request_id="front-1")
+        assert (taken.request_id, taken.logged, taken.degraded) == ("front-1", True, [])
+        assert client.outcomes([{"request_id": "front-1", "item_id": "i4", "kind": "click"}]).accepted == 1
+        assert len({client.observe("anna", items=["i2"]).request_id for _ in range(3)}) == 3
+        with pytest.raises(EventError, match="stands twice"):
+            client.observe("anna", items=["i2", "i2"])
+        with pytest.raises(EventError, match="machine's clock"):
+            client.observe("anna", items=["i2"], event_time=now_us() + 120 * SECOND)
+
     async def awaited() -> None:
         async with AsyncClient(gateway.url, key="letmein") as client:
             slates = await asyncio.gather(*(client.recommend("anna", candidates=["i1", "i2"]) for _ in range(20)))
             assert len({slate.request_id for slate in slates}) == 20
             sent = [{"request_id": slate.request_id, "item_id": "i2", "kind": "click"} for slate in slates]
             assert (await client.outcomes(sent)).accepted == 20
+            seen = await client.observe("anna", items=["i2"], context={"device": "phone"}, event_time=5)
+            assert seen.logged
 
     asyncio.run(awaited())
     with Client(gateway.url, key="wrong", deadline_s=5) as client, pytest.raises(UsageError, match="401"):
@@ -54,13 +67,23 @@ def test_a_client_gives_up_at_its_deadline_and_says_why() -> None:
         client.recommend("anna", candidates=["i1"])
 
 
-def test_a_call_is_made_again_with_the_same_ids_until_it_is_taken() -> None:
+def send(client: Client) -> bool:
+    return client.outcomes([{"request_id": "r", "item_id": "i", "kind": "click"}]).accepted == 1
+
+
+def tell(client: Client) -> bool:
+    return client.observe("anna", items=["i"]).logged
+
+
+@pytest.mark.parametrize("call", [send, tell])
+def test_a_call_is_made_again_with_the_same_ids_until_it_is_taken(call: Callable[[Client], bool]) -> None:
     bodies: list[bytes] = []
 
     class Busy(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             bodies.append(self.rfile.read(int(self.headers["content-length"])))
-            answer = b'{"accepted": 1, "refused": 0, "verdicts": []}'
+            outcomes = b'{"accepted": 1, "refused": 0, "verdicts": []}'
+            answer = outcomes if self.path == "/v1/outcomes" else b'{"request_id": "r", "logged": true, "degraded": []}'
             self.send_response(503 if len(bodies) < 3 else 202)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
@@ -73,7 +96,7 @@ def test_a_call_is_made_again_with_the_same_ids_until_it_is_taken() -> None:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         with Client(f"http://127.0.0.1:{server.server_port}") as client:
-            assert client.outcomes([{"request_id": "r", "item_id": "i", "kind": "click"}]).accepted == 1
+            assert call(client)
         server.shutdown()
         thread.join()
     assert len(bodies) == 3
