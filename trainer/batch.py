@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feedback.events import Sample, Value
+from feedback.events import OBSERVED, Sample, Value
 from feedback.features import Feature, FeatureSpec
 
 Array = NDArray[Any]
+
+ELSEWHERE: Final = -1
+"""The position of every example of a slate that something else chose: its places are not those of our slots, so the model's position
+bias is neither taught by them nor applied to them."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Batch:
     weights: Array
     """float32[n]: sample weights."""
     positions: Array
-    """int32[n]: position in the slate, 0-based."""
+    """int32[n]: position in the slate, 0-based, or ELSEWHERE."""
     event_time: int
     """Greatest event time in the batch, µs: drives expiry and the ageing of sightings, never the wall clock."""
 
@@ -69,10 +73,15 @@ def batch_of(spec: FeatureSpec, samples: Sequence[Sample]) -> Batch:
         columns={feature.name: _values(feature, samples, lengths) for feature in spec.features},
         emissions=_joined([sample.emissions for sample in samples], np.int8),
         weights=_joined(weights, np.float32) if any(s.weights for s in samples) else np.ones(n, np.float32),
-        positions=_joined([sample.positions for sample in samples], np.int32),
+        positions=positions_of(samples),
         event_time=max((sample.event_time for sample in samples), default=0),
         starts=(np.cumsum(lengths) - lengths)[lengths > 0].astype(np.int32),
     )
+
+
+def positions_of(samples: Sequence[Sample]) -> Array:
+    """The position of each example of some samples, in order, ELSEWHERE for those of observed slates; int32[n]."""
+    return _joined([s.positions if s.policy != OBSERVED else [ELSEWHERE] * len(s.positions) for s in samples], np.int32)
 
 
 def _values(feature: Feature, samples: Sequence[Sample], lengths: Array) -> Array:

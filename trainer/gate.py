@@ -10,6 +10,9 @@ Checks, each with its own allowance of false alarms (`false_alarm_days`):
 - numbers that count as nothing: the share of slates with one (CUSUM);
 - drift of the scores of a fixed probe set, against a plain bound.
 
+Slates that something else chose teach the model, so they are watched too, but apart: what is normal there (a front page has another click
+rate, other favourites) is not what is normal here, and how many come may change with the hour. Calibration is of slates of our own alone.
+
 A statistical check begins once it has seen what is normal. The first suspect step travels with the alarm: what is older is good.
 """
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedback.clock import to_us
-from feedback.events import REVISION, Sample
+from feedback.events import OBSERVED, REVISION, Sample
 from trainer.cusum import Cusum, Share
 from trainer.groups import GateSettings
 from trainer.tally import log_losses, logits
@@ -82,11 +85,7 @@ class Gate:
         """Settled slates looked at."""
         self._span = [0, 0]
         """Event time of the first and the newest settled slate, µs."""
-        common = {"reference": settings.reference, "arm": settings.arm}
-        self._loss = Cusum(worst=settings.clip, **common)
-        self._rate = ClickRate(settings)
-        self._users = Share(size=settings.share_slates, normal=settings.user_share)
-        self._items = Share(size=settings.share_slates, normal=settings.item_share)
+        self._own, self._observed = Stream(settings), Stream(settings, "observed slates")
         self._calibration = Calibration(settings)
         self._numbers = LostNumbers()
         self.probe_samples: list[Sample] = []
@@ -104,7 +103,7 @@ class Gate:
         self._collect(samples)
         alarm = self._lost(samples, lost, step) if lost is not None and self.slates > self._settings.arm else None
         for sample in samples:
-            alarm = alarm or self._stream(sample, step)
+            alarm = alarm or self._emitted(sample, step)
         return alarm
 
     def settled(self, settled: Settled) -> Alarm | None:
@@ -120,8 +119,8 @@ class Gate:
         clip, often = self._settings.clip, self._often()
         per_slate = np.clip(np.add.reduceat(differences, settled.starts) / sizes, -clip, clip) - self._settings.margin
         for x, slate in zip(per_slate.tolist(), settled.slates, strict=True):
-            if self._loss.add(x, slate.step, often):
-                return Alarm("log_loss_cusum", self._loss.value, self._loss.limit, self._loss.since)
+            if alarm := self._stream(slate.policy).settled(x, slate.step, often):
+                return alarm
         # What a model that begins from nothing said of its first slates is no sign that it went wrong.
         return self._calibration.add(settled, often) if self.slates > self._settings.arm else None
 
@@ -145,14 +144,16 @@ class Gate:
 
     def clear_since(self, slates: int) -> bool:
         """Whether enough slates settled since `slates` of them had, and nothing is under suspicion now."""
-        if not self._settings.enabled or self._loss.limit == math.inf:
+        streams = (self._own, self._observed)
+        if not self._settings.enabled or all(stream.loss.limit == math.inf for stream in streams):
             return True
-        suspicion = max(self._loss.suspicion, self._rate.suspicion)
+        suspicion = max(max(stream.loss.suspicion, stream.rate.suspicion) for stream in streams)
         return suspicion < 0.5 and self.slates - slates >= self._settings.probation
 
     def skipped(self) -> None:
         """Samples were left out: what the stream looks like begins anew."""
-        self._rate = ClickRate(self._settings)
+        for stream in (self._own, self._observed):
+            stream.rate = ClickRate(self._settings)
         self._calibration = Calibration(self._settings)
         self._numbers = LostNumbers()
 
@@ -161,10 +162,8 @@ class Gate:
         return {
             "slates": self.slates,
             "span": self._span,
-            "loss": self._loss.state(),
-            "rate": self._rate.state(),
-            "users": self._users.state(),
-            "items": self._items.state(),
+            **self._own.state(),
+            "observed": self._observed.state(),
             "calibration": self._calibration.state(),
             "numbers": self._numbers.state(),
             "probe": self.probe_samples,
@@ -175,10 +174,9 @@ class Gate:
     def restore(self, state: dict[str, Any]) -> None:
         """Take what `state` answered, read back from MessagePack."""
         self.slates, self._span, self._probed = state["slates"], state["span"], state["probed"]
-        self._loss.restore(state["loss"])
-        self._rate.restore(state["rate"])
-        self._users.restore(state["users"])
-        self._items.restore(state["items"])
+        self._own.restore(state)
+        # A checkpoint of before there were slates that something else chose has none of theirs.
+        self._observed.restore(state.get("observed") or Stream(self._settings).state())
         self._calibration.restore(state["calibration"])
         self.probe_samples = msgspec.convert(state["probe"], list[Sample])
         # A checkpoint of before there was this check has none of it.
@@ -206,18 +204,62 @@ class Gate:
         starts = (np.cumsum(lengths) - lengths)[lengths > 0]
         return self._numbers.add(np.logical_or.reduceat(lost, starts).tolist(), step, self._often())
 
-    def _stream(self, sample: Sample, step: int) -> Alarm | None:
-        often = self._often()
+    def _emitted(self, sample: Sample, step: int) -> Alarm | None:
+        if self.slates > self._settings.arm:
+            return self._stream(sample.policy).emitted(sample, step, self._often())
+        return None
+
+    def _stream(self, policy: str) -> Stream:
+        return self._observed if policy == OBSERVED else self._own
+
+
+class Stream:
+    """What is watched of slates of one origin, each check with what is normal there: log loss, click rate, shares."""
+
+    def __init__(self, settings: GateSettings, name: str = "") -> None:
+        """`name`: what an alarm calls these slates; empty: slates of our own."""
+        self._name = name
+        self.loss = Cusum(worst=settings.clip, reference=settings.reference, arm=settings.arm)
+        self.rate = ClickRate(settings)
+        self._users = Share(size=settings.share_slates, normal=settings.user_share)
+        self._items = Share(size=settings.share_slates, normal=settings.item_share)
+
+    def settled(self, x: float, step: int, often: float) -> Alarm | None:
+        """Take a settled slate's difference in log loss, model − baseline."""
+        if self.loss.add(x, step, often):
+            return self._named(Alarm("log_loss_cusum", self.loss.value, self.loss.limit, self.loss.since))
+        return None
+
+    def emitted(self, sample: Sample, step: int, often: float) -> Alarm | None:
+        """Take a sample's labels."""
         revisions = sample.emissions.count(REVISION)
         positives = len(sample.emissions) - sample.emissions.count(0)
-        if self.slates > self._settings.arm:
-            if revisions < len(sample.emissions) and (found := self._users.add(sample.user_id, step, often)):
-                return Alarm("user_share", found[1], found[2], found[3], f"reader {found[0]}")
-            for emission, item in zip(sample.emissions, sample.items, strict=True) if positives else ():
-                if emission and (found := self._items.add(item, step, often)):
-                    return Alarm("item_share", found[1], found[2], found[3], f"item {found[0]}")
-            return self._rate.add(len(sample.emissions) - revisions, positives, step, often)
-        return None
+        if revisions < len(sample.emissions) and (found := self._users.add(sample.user_id, step, often)):
+            return self._named(Alarm("user_share", found[1], found[2], found[3], f"reader {found[0]}"))
+        for emission, item in zip(sample.emissions, sample.items, strict=True) if positives else ():
+            if emission and (found := self._items.add(item, step, often)):
+                return self._named(Alarm("item_share", found[1], found[2], found[3], f"item {found[0]}"))
+        alarm = self.rate.add(len(sample.emissions) - revisions, positives, step, often)
+        return self._named(alarm) if alarm else None
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "loss": self.loss.state(),
+            "rate": self.rate.state(),
+            "users": self._users.state(),
+            "items": self._items.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what `state` answered, read back from MessagePack."""
+        self.loss.restore(state["loss"])
+        self.rate.restore(state["rate"])
+        self._users.restore(state["users"])
+        self._items.restore(state["items"])
+
+    def _named(self, alarm: Alarm) -> Alarm:
+        return replace(alarm, subject=" in ".join(filter(None, (alarm.subject, self._name))))
 
 
 class ClickRate:
@@ -334,7 +376,7 @@ class LostNumbers:
 
 
 class Calibration:
-    """Predicted over observed clicks of the last settled slates."""
+    """Predicted over observed clicks of the last settled slates of our own."""
 
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
@@ -347,6 +389,8 @@ class Calibration:
         columns = (scores, settled.rows["label"].astype(np.float64), scores * (1.0 - scores))
         sums = [np.add.reduceat(column, settled.starts).tolist() for column in columns]
         for predicted, clicks, variance, slate in zip(*sums, settled.slates, strict=True):
+            if slate.policy == OBSERVED:
+                continue
             self._last.append((predicted, clicks, variance, slate.step))
             self._sums = [a + b for a, b in zip(self._sums, (predicted, clicks, variance), strict=True)]
             if len(self._last) > self._settings.calibration_slates:

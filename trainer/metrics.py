@@ -17,6 +17,7 @@ _COLUMNS = ("score", "served", "baseline")
 _PIECES = 12
 _FINE, _COARSE = 4096, 1024
 _POSITIONS = (("position_1", 1), ("position_2_3", 3), ("position_4_10", 10), ("position_11_up", 1 << 30))
+"""ELSEWHERE is in none of these."""
 _AGES = (("age_below_1h", 3600), ("age_below_1d", 86_400), ("age_below_7d", 7 * 86_400), ("age_7d_up", 1 << 60))
 _POLICIES = 16
 

@@ -212,7 +212,9 @@ def _summed(rows: Tensor, slots: Tensor, n: Tensor) -> Tensor:
 def _position(plan: Plan, biases: Tensor, positions: Tensor | None) -> Tensor:
     if positions is None:
         return biases[plan.settings.reference_position]
-    return tf.gather(biases, tf.clip_by_value(positions, 0, plan.settings.positions - 1))
+    found = tf.gather(biases, tf.clip_by_value(positions, 0, plan.settings.positions - 1))
+    # What stands in none of our slots (ELSEWHERE) has no bias of theirs, and teaches none.
+    return tf.where(positions < 0, 0.0, found)
 
 
 def _deep(plan: Plan, flat: Tensor, number: Tensor, dense: Mapping[str, Tensor]) -> Tensor:

@@ -20,7 +20,8 @@ OPEN: Final = np.dtype(
         ("label", "?"),
     ]
 )
-"""One impression that waits: number of its item, position, seconds that the item had been known, scores, label so far."""
+"""One impression that waits: number of its item, position (`trainer.batch.ELSEWHERE`: in none of our slots), seconds that the item had
+been known, scores, label so far."""
 
 
 class Pool:

@@ -125,7 +125,8 @@ class ModelSettings:
     head_rate: Positive = 0.1
     """Adagrad rate of the heads' weights. Default 0.1."""
     positions: Whole = 0
-    """Positions with a bias of their own in training (further ones share the last). Default 0: none."""
+    """Positions with a bias of their own in training (further ones share the last; slates that something else chose have none). Default 0:
+    none."""
     reference_position: Whole = 0
     """The position that serving assumes. Default 0, the top."""
     revision: Literal["reversal", "fnw"] = "reversal"

@@ -31,8 +31,9 @@ ROW: Final = np.dtype(
         ("baseline", "<f4"),
     ]
 )
-"""One settled impression: event time µs, fingerprints of reader and item, position, label, whether the reader had been seen
-before, the first score, the score in the prediction event (NaN where there was none), the baseline's score."""
+"""One settled impression: event time µs, fingerprints of reader and item, position (`trainer.batch.ELSEWHERE`: in none of our slots),
+label, whether the reader had been seen before, the first score, the score in the prediction event (NaN where there was none), the
+baseline's score."""
 
 
 class SettledFile:

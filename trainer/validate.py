@@ -19,8 +19,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from feedback.events import REVISION, Sample
+from feedback.events import OBSERVED, REVISION, Sample
 from trainer.baseline import Baseline, fingerprint
+from trainer.batch import positions_of
 from trainer.groups import ValidationSettings
 from trainer.metrics import Metrics
 from trainer.pool import OPEN, Pool, ranges
@@ -40,6 +41,7 @@ class Slate(Struct, array_like=True, gc=False):
     user: int
     """Fingerprint."""
     policy: str
+    """OBSERVED: something else chose it."""
     known: bool
     step: int
     """The training step that first learned from it."""
@@ -210,7 +212,7 @@ class Validation:
         rows = np.empty(len(items), OPEN)
         rows["item"] = numbers = self.baseline.number(items, int(times.min()))
         rows["baseline"], rows["age"] = self.baseline.sight(numbers, times[firsts])
-        rows["position"] = np.fromiter(chain.from_iterable(s.positions for s in samples), np.int32, len(times))[firsts]
+        rows["position"] = positions_of(samples)[firsts]
         rows["served"] = np.fromiter(served, np.float32, len(times))[firsts]
         rows["score"] = scores[firsts]
         rows["label"] = emissions[firsts] > 0
@@ -301,4 +303,5 @@ def _row(slate: Slate, at: int) -> int:
 
 def _served(sample: Sample) -> bool:
     """Whether the scores in the prediction event are a model's."""
-    return len(sample.scores) == len(sample.items) and not sample.fallback
+    known = len(sample.scores) == len(sample.items)
+    return known and not sample.fallback and sample.policy != OBSERVED

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from feedback.events import NEGATIVE, POSITIVE, Sample
+from feedback.events import NEGATIVE, OBSERVED, POSITIVE, Sample
 from feedback.features import Feature, FeatureSpec
-from trainer.batch import batch_of, padded
+from trainer.batch import ELSEWHERE, batch_of, padded
 from trainer.learner import Learner
 from trainer.settings import ModelSettings
 
@@ -51,6 +51,14 @@ def test_samples_are_joined_in_order_and_padded_to_the_longest_list() -> None:
     assert batch.positions.tolist() == [0, 1, 0]
     assert batch.starts is not None and batch.starts.tolist() == [0, 2]
     assert (len(batch), batch.event_time) == (3, first.event_time)
+
+
+def test_a_slate_that_something_else_chose_stands_in_none_of_our_positions() -> None:
+    ours, theirs = sample("ann", ["a", "b"], policy="greedy"), sample("bob", ["c", "d", "e"], policy=OBSERVED)
+    batch = batch_of(SPEC, [ours, theirs, ours])
+    assert batch.positions.tolist() == [0, 1, ELSEWHERE, ELSEWHERE, ELSEWHERE, 0, 1]
+    assert batch.positions.dtype == np.int32
+    assert ELSEWHERE < 0
 
 
 def test_features_with_one_value_per_slate_may_be_read_there_only() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from feedback.errors import ConfigError
 from feedback.features import Feature, FeatureSpec
 from tests.trainer.core.rows import SPEC, batch, learner
-from trainer.batch import Batch
+from trainer.batch import ELSEWHERE, Batch
 from trainer.fields import mixing, plan
 from trainer.learner import Learner
 from trainer.settings import FtrlSettings, ModelSettings
@@ -136,6 +136,31 @@ def test_position_is_learned_and_serving_assumes_the_reference() -> None:
         scores = model.learn(rows)
     assert scores[rows.positions == 0].mean() > 0.7 > 0.3 > scores[rows.positions > 0].mean()
     assert model.score(rows).max() < 0.4
+
+
+def test_what_stands_elsewhere_has_no_position_s_bias_and_teaches_none() -> None:
+    def dense(model: Learner, name: str) -> Array:
+        found = model.snapshot()
+        [at] = [weight for weight in found.plan.dense if weight.name == name]
+        values: Array = found.dense[0][at.offset : at.offset + at.size].copy()
+        return values
+
+    model = learner(kind="linear", crosses=(), positions=3, ftrl=FtrlSettings(alpha=1.0))
+    for seed in range(20):
+        rows = batch(seed, 256)
+        rows.emissions[:] = rows.positions == 0
+        model.learn(rows)
+    biases, bias = dense(model, "positions"), dense(model, "bias")
+    assert (np.abs(biases) > 0.1).all()
+    rows = batch(100, 256)
+    rows.emissions[:] = 1
+    rows.positions[:] = ELSEWHERE
+    at_top = model.score(rows)
+    elsewhere = model.learn(rows)
+    logit = np.log(elsewhere) - np.log1p(-elsewhere)
+    np.testing.assert_allclose(np.log(at_top) - np.log1p(-at_top) - logit, biases[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(dense(model, "positions"), biases)
+    assert dense(model, "bias")[0] > bias[0], "the rest is taught"
 
 
 def test_heads_spread_where_little_is_known() -> None:

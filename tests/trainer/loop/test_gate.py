@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from feedback.events import Sample
+from feedback.events import OBSERVED, Sample
 from feedback.features import FeatureSpec
 from tests.trainer.loop.world import FEATURES, slates
 from trainer.cusum import Cusum, Share, tilt
@@ -108,6 +109,54 @@ def test_a_poisoned_stream_is_refused_within_a_minute_and_its_onset_known(
     assert began - 20 <= alarm.since_step <= began + 8
 
 
+def elsewhere(count: int, seed: int, policy: str) -> Iterator[Sample]:
+    """Slates that something else chose: other items, a tenth of the clicks, and a feature that tells the page."""
+    chance = random.Random(seed)
+    for each in clean(count, seed):
+        yield msgspec.structs.replace(
+            each,
+            request_id=f"e{each.request_id}",
+            items=[f"e{item}" for item in each.items],
+            features={"match": [f"front {match}" for match in each.features["match"]]},
+            emissions=[int(emission and chance.random() < 0.1) for emission in each.emissions],
+            policy=policy,
+        )
+
+
+def beside(seed: int, policy: str, poison: Callable[[Sample, random.Random], list[Sample]] | None) -> Alarm | None:
+    """The alarm where a stream of four times as many slates begins beside a clean one, and may be poisoned at ONSET."""
+    chance, heart, others = random.Random(seed), loop(), elsewhere(4 * 2000, seed + 9, policy)
+
+    def stream() -> Iterator[Sample]:
+        for number, ours in enumerate(clean(2000, seed)):
+            yield ours
+            for theirs in itertools.islice(others, 4 * (number >= 600)):
+                yield from poison(theirs, chance) if poison and number >= ONSET else [theirs]
+
+    return next(filter(None, (heart.step(take) for take in takes(stream(), 25))), None)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_slates_that_something_else_chose_may_have_another_click_rate(seed: int) -> None:
+    assert beside(seed, OBSERVED, None) is None
+    mixed = beside(seed, "test", None)
+    assert mixed is not None, "as slates of our own they look like poison"
+    assert mixed.subject == ""
+
+
+@pytest.mark.parametrize(
+    ("poison", "check"), [(stalled, "click_rate_stalled"), (flooded, "user_share"), (inverted, "")]
+)
+def test_poison_in_slates_that_something_else_chose_is_refused_too(
+    poison: Callable[[Sample, random.Random], list[Sample]], check: str
+) -> None:
+    alarm = beside(1, OBSERVED, poison)
+    assert alarm is not None
+    assert check in alarm.check
+    assert alarm.subject == ("reader flood in observed slates" if poison is flooded else "observed slates")
+    assert "observed slates is " in alarm.reason
+
+
 def test_numbers_that_are_not_finite_are_refused_at_once() -> None:
     heart = loop()
     heart.learner._weights["bias"] = math.nan  # type: ignore[attr-defined]
@@ -164,13 +213,13 @@ def test_the_gate_counts_the_slates_that_have_such_a_number() -> None:
     assert alarm.value == pytest.approx(2 / 3)
 
 
-def settle(gate: Gate, score: float, slates: range) -> Alarm | None:
+def settle(gate: Gate, score: float, slates: range, policy: str = "") -> Alarm | None:
     """Ten impressions each, of which one was clicked, and a baseline that said the same as the model."""
     for number in slates:
         rows = np.zeros(10, ROW)
         rows["score"] = rows["baseline"] = score
         rows["label"][0], rows["time"] = 1, 1 + number * 1_000_000
-        slate = Slate(f"r{number}", 0, 0, 0, "", True, number, [], [])
+        slate = Slate(f"r{number}", 0, 0, 0, policy, True, number, [], [])
         if alarm := gate.settled(Settled([slate], np.zeros(1, np.int64), rows, np.zeros(10))):
             return alarm
     return None
@@ -185,6 +234,23 @@ def test_calibration_leaves_out_what_an_unlearned_model_said() -> None:
     assert (alarm.check, alarm.limit) == ("calibration", SETTINGS.calibration_high)
 
 
+def test_calibration_leaves_out_what_something_else_chose() -> None:
+    gate = Gate(SETTINGS)
+    assert settle(gate, 0.1, range(2_000)) is None
+    assert settle(gate, 0.9, range(2_000, 4_000), OBSERVED) is None
+    alarm = settle(gate, 0.9, range(4_000, 5_000))
+    assert alarm is not None
+    assert (alarm.check, alarm.subject) == ("calibration", "")
+
+
+def test_a_gate_of_before_there_were_slates_of_others_goes_on() -> None:
+    gate, old = Gate(SETTINGS), Gate(SETTINGS)
+    assert settle(gate, 0.1, range(2_000)) is None
+    state = {name: part for name, part in gate.state().items() if name != "observed"}
+    old.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(state)))
+    assert old.state() == gate.state()
+
+
 def test_a_gate_that_is_switched_off_still_refuses_what_is_not_finite() -> None:
     gate = Gate(GateSettings(enabled=False))
     assert gate.step([], np.array([0.5], np.float32), 1) is None
@@ -194,6 +260,8 @@ def test_a_gate_that_is_switched_off_still_refuses_what_is_not_finite() -> None:
 def test_going_on_from_a_saved_gate_gives_the_same_alarm() -> None:
     chance = random.Random(5)
     stream = [*clean(ONSET, 5), *(shuffled(s, chance)[0] for s in clean(400, 6))]
+    others = elsewhere(len(stream), 7, OBSERVED)
+    stream = [each for ours in stream for each in (ours, next(others))]
     every = list(takes(stream, 25))
 
     def alarms(cut: int) -> list[tuple[int, Alarm]]:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback.events import NEGATIVE, POSITIVE, REVISION, Sample
+from feedback.events import NEGATIVE, OBSERVED, POSITIVE, REVISION, Sample
 from tests.trainer.loop.world import START, WINDOW, sample, slates
 from trainer.baseline import Baseline, fingerprint
+from trainer.batch import ELSEWHERE
 from trainer.groups import ValidationSettings
 from trainer.settled import SettledFile, read_settled
 from trainer.validate import Validation
@@ -134,6 +135,30 @@ def test_slices_tell_positions_policies_and_readers_apart() -> None:
     assert slices["reader_new"]["rows"] == 24
     assert slices["reader_known"]["rows"] == 216
     assert slices["policy_test"]["rows"] == 240
+
+
+@pytest.mark.parametrize("fallback", ["", OBSERVED])
+def test_a_slate_that_something_else_chose_counts_for_the_model_and_not_for_what_was_served(fallback: str) -> None:
+    v = validation()
+    for number in range(60):
+        ours = sample(number, [1, 2], [POSITIVE, NEGATIVE], [0, 1])
+        theirs = sample(1_000 + number, [3, 4, 5], [POSITIVE, NEGATIVE, NEGATIVE], [0, 1, 2])
+        theirs = msgspec.structs.replace(theirs, policy=OBSERVED, fallback=fallback, scores=[0.0] * 3)
+        see(v, 0, ours, [0.5] * 2, 1)
+        see(v, 0, theirs, [0.5] * 3, 1)
+        see(v, 0, msgspec.structs.replace(theirs, emissions=[REVISION], items=["i4"], positions=[1]), [0.5], 2)
+    settled = v.settle(0, START + WINDOW)
+    assert settled is not None
+    assert settled.rows["position"].tolist()[:5] == [0, 1, 0, 1, 0], "slates settle in the order of their names"
+    assert (settled.rows["position"] == ELSEWHERE).sum() == 180
+    v.fold()
+    total = v.metrics.figures()["total"]
+    assert (total["rows"], total["rows_served"]) == (300, 120)
+    slices = v.metrics.slices()
+    assert slices["policy_observed"]["rows"] == 180
+    assert slices["policy_observed"]["click_rate"] == pytest.approx(2 / 3)
+    assert (slices["position_1"]["rows"], slices["position_2_3"]["rows"]) == (60, 60)
+    assert sum(each["rows"] for name, each in slices.items() if name.startswith("position_")) == 120
 
 
 def test_the_window_forgets_and_the_total_does_not() -> None:
