@@ -1,8 +1,8 @@
 """Labelled slates to arrays: each with the probability that the policy in question would have shown it, by the gateway's own code.
 
 The prediction event holds all that the policy saw: candidates shown and not shown, their scores, and what was logged of the policy that
-ran. A slate that no policy chose (a fallback), or that the one that ran could not have chosen otherwise, says nothing about another: it is
-left out, and counted.
+ran. A slate that no policy chose (a fallback, or one that something else than everloop chose), or that the one that ran could not have
+chosen otherwise, says nothing about another: it is left out, and counted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from everloop.evaluation.logged import Doubles, Integers, Logged
 from everloop.evaluation.pair import Labelled
 from everloop.evaluation.walk import Walk, follow
 from feedback.errors import UsageError
-from feedback.events import Prediction
+from feedback.events import OBSERVED, Prediction
 from serving.gateway.policies.choose import choose
 from serving.gateway.policies.slate import Candidates
 from serving.gateway.settings import PolicySettings
@@ -86,6 +86,8 @@ def recall(slates: Iterable[Labelled], policy: PolicySettings) -> Recalled:
 
 def silent(event: Prediction, candidates: int) -> str:
     """Why a slate says nothing about another policy; empty when it does."""
+    if event.policy == OBSERVED:
+        return OBSERVED
     if event.fallback:
         return FALLBACK
     if not event.propensities:

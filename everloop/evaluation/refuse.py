@@ -10,6 +10,7 @@ from everloop.evaluation.logged import Doubles
 from everloop.evaluation.recall import CERTAIN, FALLBACK, UNLOGGED
 from everloop.evaluation.weights import effective
 from feedback.errors import UsageError
+from feedback.events import OBSERVED
 
 LEAST = 1_000.0
 """Effective sample size that every slot must have."""
@@ -26,7 +27,7 @@ _MEANING = {
 
 
 def check_silent(left_out: Counter[str], answered: int, certain: Counter[str]) -> None:
-    """Refuse a log of which too much says nothing.
+    """Refuse a log of which too much says nothing. Slates that something else chose are no part of the traffic that is asked about.
 
     Raises:
         UsageError: it is so, or there is no settled slate at all.
@@ -34,7 +35,8 @@ def check_silent(left_out: Counter[str], answered: int, certain: Counter[str]) -
     silent = {name: left_out[name] for name in _MEANING if left_out[name]}
     count = sum(silent.values())
     if not answered + count:
-        raise UsageError(f"no slate of this range has settled: {left_out['unsettled']} are still open")
+        observed = f", {left_out[OBSERVED]:,} were chosen by something else" if left_out[OBSERVED] else ""
+        raise UsageError(f"no slate of this range has settled: {left_out['unsettled']} are still open{observed}")
     if count <= MOST_SILENT * (answered + count):
         return
     reasons = "; ".join(f"{number:,} {_MEANING[name]}" for name, number in silent.items())

@@ -18,7 +18,7 @@ from everloop.steer import topics
 from feedback.codec import decode_input, decode_output
 from feedback.deltas import DeltaHeader, Step, read_header
 from feedback.errors import EventError, UnavailableError, UsageError
-from feedback.events import Outcome, Prediction, Sample
+from feedback.events import OBSERVED, Outcome, Prediction, Sample
 from feedback.settings import KafkaSettings
 from feedback.topics import DELTAS, OUTCOMES, PREDICTIONS, SAMPLES
 from feedback.versions import MANIFEST, Manifest, ModelEvent
@@ -32,7 +32,7 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class Served(Struct, frozen=True, kw_only=True):
-    """The answer that the reader got."""
+    """What the reader was shown."""
 
     place: Place
     request_id: str
@@ -40,6 +40,7 @@ class Served(Struct, frozen=True, kw_only=True):
     event_time: int
     items: list[str]
     policy: str
+    """`observed`: something else chose the slate."""
     model: str
     version: int
     """0: the model's scores were not used."""
@@ -110,7 +111,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     served: Served
     learned: Learned | None
-    """None: the model's scores were not used, or its version is no longer known."""
+    """None: the model's scores were not used (or the slate was observed), or its version is no longer known."""
     outcomes: list[Happened]
     samples: list[Labelled]
     note: str = ""
@@ -289,6 +290,8 @@ def _labelled(place: Place, sample: Sample, deltas: list[Carried]) -> Labelled:
 
 
 def _note(prediction: Prediction, manifest: Manifest | None) -> str:
+    if prediction.policy == OBSERVED:
+        return "something else chose this slate, and a producer told of it: no model was asked, no policy of everloop's"
     if not prediction.version:
         return f"answered without the model's scores: {prediction.fallback or 'no version'}"
     return "" if manifest else f"the manifest of version {prediction.version} is no longer to be found"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from everloop.steer.explain import Explanation, Labelled, Learned, Place
+from everloop.steer.explain import Explanation, Labelled, Learned, Place, Served
+from feedback.events import OBSERVED
 
 EMISSIONS = ("negative", "positive", "revision")
 
@@ -14,7 +15,7 @@ def told(found: Explanation) -> list[str]:
     served = found.served
     lines = [
         f"request {served.request_id} of user {served.user_id}",
-        f"  answered    {_time(served.event_time)} with {len(served.items)} items by policy {served.policy or '(none named)'}",
+        _shown(served),
         f"  recorded    {_place('predictions', served.place)}",
     ]
     if served.version:
@@ -34,6 +35,13 @@ def told(found: Explanation) -> list[str]:
     for sample in found.samples:
         lines += _sample(sample)
     return lines
+
+
+def _shown(served: Served) -> str:
+    if served.policy == OBSERVED:
+        return f"  observed    {_time(served.event_time)} with {len(served.items)} items, chosen elsewhere"
+    policy = served.policy or "(none named)"
+    return f"  answered    {_time(served.event_time)} with {len(served.items)} items by policy {policy}"
 
 
 def _learned(learned: Learned) -> list[str]:

@@ -23,7 +23,7 @@ from everloop.steer.settings import SteerSettings
 from feedback.clock import SECOND, now_us
 from feedback.codec import decode_input, decode_output
 from feedback.errors import EventError, UnavailableError, UsageError
-from feedback.events import NEGATIVE, Prediction, Progress, Sample
+from feedback.events import NEGATIVE, OBSERVED, Prediction, Progress, Sample
 from feedback.settings import KafkaSettings
 from feedback.topics import CONTROL, MODELS, PREDICTIONS, SAMPLES
 from feedback.versions import Canary, Control, ModelEvent
@@ -45,6 +45,7 @@ class Trial:
 
     def sample(self, partition: int, sample: Sample) -> None:
         """Take a sample: the clicks of a request come in one after another until it settles."""
+        # Version 0: a fallback, or a slate that something else chose.
         if not sample.version or sample.event_time < self.canary.started:
             return
         requests = self._open.setdefault(partition, {})
@@ -146,8 +147,7 @@ class Watcher:
                 self._guard.moved(event.version, event.time)
         elif topic == PREDICTIONS:
             answer = decode_input(record.value)
-            # A server that is away is no version's fault, and a rollback would not bring it back.
-            if isinstance(answer, Prediction) and answer.fallback != "model_unavailable":
+            if isinstance(answer, Prediction) and _blames(answer):
                 self._guard.answered(bool(answer.fallback), answer.sent_time)
         elif topic == SAMPLES and self._trial is not None:
             output = decode_output(record.value)
@@ -203,6 +203,12 @@ class Watcher:
         event: Any = "promoted" if promote else "dropped"
         self.metrics.trials.labels(event).inc()
         steer.tell_of(self._kafka, self._model, version, event, by="watcher", reason=verdict.reason)
+
+
+def _blames(answer: Prediction) -> bool:
+    """Whether an answer says something of the version in force: a slate that something else chose does not, and a server that is away is
+    no version's fault (a rollback would not bring it back)."""
+    return answer.policy != OBSERVED and answer.fallback != "model_unavailable"
 
 
 class _Following:

@@ -17,6 +17,7 @@ from everloop.evaluation.recall import Recalled, recall
 from everloop.evaluation.refuse import check_silent, check_weights
 from everloop.evaluation.weights import weights
 from feedback.errors import UsageError
+from feedback.events import OBSERVED
 from serving.gateway.settings import PolicySettings
 from tests.evaluation.build import ATTRACTION, log
 
@@ -124,6 +125,32 @@ def test_a_greedy_log_is_refused() -> None:
 def test_slates_with_one_candidate_are_certain_and_say_as_much_as_there_is_to_say() -> None:
     (slate, *_) = labelled(parse("greedy"), 1, slots=1, items="a")
     assert recall([slate], RAN).left_out == {}
+
+
+def test_what_something_else_chose_is_left_out_however_much_it_is() -> None:
+    ours = labelled(RAN, 2_000)
+    theirs = [
+        changed(
+            each,
+            prediction=replace(
+                each.prediction, policy=OBSERVED, fallback=OBSERVED, propensities=[], scores=[0.0, 0.0], unshown=None
+            ),
+        )
+        for each in labelled(RAN, 3_000)
+    ]
+    policy = parse("epsilon_greedy(0.1)")
+    mixed = recall(ours + theirs, policy)
+    assert mixed.left_out == {OBSERVED: 3_000}
+    check_silent(mixed.left_out, len(mixed.logged), mixed.certain_policies)
+    alone = evaluate(recall(ours, policy).logged, policy)
+    both = evaluate(mixed.logged, policy, left_out=mixed.left_out)
+    assert values(both) == values(alone)
+    assert (both.slates, both.left_out) == (2_000, {OBSERVED: 3_000})
+    nothing = recall(theirs, policy)
+    with pytest.raises(
+        UsageError, match=r"no slate of this range has settled: 0 .* 3,000 were chosen by something else"
+    ):
+        check_silent(nothing.left_out, len(nothing.logged), nothing.certain_policies)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from feedback.clock import SECOND, now_us
 from feedback.deltas import DeltaHeader, Step
 from feedback.errors import UsageError
-from feedback.events import Ledger, Outcome, Prediction, Progress, Sample
+from feedback.events import OBSERVED, Ledger, Outcome, Prediction, Progress, Sample
 from feedback.settings import KafkaSettings
 from feedback.topics import CONTROL, DELTAS, MODELS, OUTCOMES, PREDICTIONS, REPLICAS, SAMPLES
 from feedback.versions import MANIFEST, Canary, Control, Manifest, ModelEvent, Replica
@@ -134,6 +134,12 @@ def test_a_version_under_which_requests_fail_is_rolled_back_by_itself(topics: Ka
             loop.answer(f"good{number}", version=1)
         loop.event(2, "live", by="follower/a")
         eventually(lambda: watcher._live == 2)
+        # What something else chose says nothing of version 2.
+        for number in range(40):
+            loop.answer(f"front{number}", policy=OBSERVED, fallback=OBSERVED)
+        loop.answer("first", version=2)
+        eventually(lambda: watcher._guard._since)
+        assert list(watcher._guard._since) == [False]
         for number in range(20):
             loop.answer(f"bad{number}", fallback="model_error")
         eventually(lambda: control(topics, "news").paused)
@@ -202,6 +208,13 @@ def test_a_canary_is_judged_on_settled_requests_of_both_arms() -> None:
             )  # fmt: skip
             trial.sample(0, sample)
     assert trial.verdict().action == "wait", "nothing has settled"
+    for number in range(1200):
+        sample = Sample(
+            sample_id="s", request_id=f"front{number}", user_id=f"v{number}", emissions=[1], policy=OBSERVED,
+            fallback=OBSERVED, event_time=2 * SECOND, settle_time=9 * SECOND, label_policy="t", items=["a"], positions=[0],
+        )  # fmt: skip
+        trial.sample(0, sample)
+    assert len(trial._open[0]) == 1200, "what something else chose is in neither arm"
     trial.progress(0, 9 * SECOND)
     assert trial.verdict().action == "drop"
 
@@ -265,6 +278,35 @@ def test_a_fallback_answer_has_no_lineage_and_says_why(topics: KafkaSettings, lo
     found = explain(topics, "r2")
     assert found.learned is None
     assert found.note == "answered without the model's scores: model_unavailable"
+
+
+def test_a_slate_that_something_else_chose_is_told_as_such_with_what_it_taught(
+    topics: KafkaSettings, loop: Loop
+) -> None:
+    from everloop.steer.explain import explain, partition_of
+    from everloop.steer.text import told
+
+    loop.answer("front-1", model="news", policy=OBSERVED, fallback=OBSERVED)
+    partition = partition_of("front-1", 4)
+    sample = Sample(
+        sample_id="s1", request_id="front-1", user_id="u", event_time=1, settle_time=9, label_policy="click",
+        emissions=[0, 1], positions=[0, 1], items=["a", "b"], policy=OBSERVED, fallback=OBSERVED,
+    )  # fmt: skip
+    loop.send(SAMPLES, b"front-1", sample, partition=partition)
+    step = Step(step=4, offsets={partition: 1}, examples=2)
+    header = DeltaHeader(line="news-a", epoch=1, previous=3, sequence=4, crc32c=0, steps=[step], watermark=4)
+    loop.send(DELTAS, b"news-a", b"", headers=header.record_headers())
+    found = explain(topics, "front-1")
+    assert (found.learned, found.served.policy) == (None, OBSERVED)
+    assert [t.sequence for t in found.samples[0].taught] == [4]
+    text = "\n".join(told(found))
+    assert "observed    1970-01-01" in text
+    assert "with 2 items, chosen elsewhere" in text
+    assert "something else chose this slate" in text
+    assert "1 negative, 1 positive" in text
+    assert "carried by delta 4" in text
+    assert "served by" not in text
+    assert "answered" not in text
 
 
 def test_the_control_record_of_a_model_that_nobody_steered_orders_nothing(topics: KafkaSettings) -> None:
