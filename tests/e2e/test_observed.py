@@ -92,7 +92,8 @@ def test_what_editors_showed_teaches_the_model_and_is_taken_for_no_decision_of_o
                 client.observe(
                     f"u{number}", items=["i1", "i2", "i3"], context={"device": "phone"}, request_id=f"front-{number}"
                 )
-            client.outcomes([{"request_id": f"front-{number}", "item_id": "i2", "kind": "click"}])
+            if number:  # and is the one that nobody clicks in
+                client.outcomes([{"request_id": f"front-{number}", "item_id": "i2", "kind": "click"}])
         ours = client.recommend("anna", candidates=["i1", "i3"])
     trainer = parts.trainer
     turn_until(trainer, lambda: settled(trainer) == 3 * SLATES + 2)
@@ -100,9 +101,14 @@ def test_what_editors_showed_teaches_the_model_and_is_taken_for_no_decision_of_o
     events = [event for _, _, event in read_all(parts.kafka, PREDICTIONS) if isinstance(event, Prediction)]
     assert len(events) == SLATES + 2, "the first one stands there twice"
     [front] = [event for event in events if event.request_id == "front-1"]
-    samples = [sample for sample in taught(parts.kafka) if sample.request_id == "front-1"]
+    theirs = [sample for sample in taught(parts.kafka) if sample.request_id != ours.request_id]
+    assert {(each.policy, each.fallback, each.version, len(each.propensities)) for each in theirs} == {
+        (OBSERVED, OBSERVED, 0, 0)
+    }
+    [whole] = [sample for sample in theirs if sample.request_id == "front-0"]
+    assert (whole.items, whole.emissions) == (["i1", "i2", "i3"], [NEGATIVE] * 3)
+    samples = [sample for sample in theirs if sample.request_id == "front-1"]
     for sample in samples:
-        assert (sample.policy, sample.version, sample.propensities) == (OBSERVED, 0, [])
         assert sample.context == front.context
         assert sample.features["item_ctr"] == [
             front.features["item_ctr"][front.items.index(item)] for item in sample.items
@@ -114,7 +120,7 @@ def test_what_editors_showed_teaches_the_model_and_is_taken_for_no_decision_of_o
     trainer.loop.validation.fold()
     rows = read_settled(trainer.places.settled)
     elsewhere = rows[rows["position"] == ELSEWHERE]
-    assert (len(elsewhere), int(elsewhere["label"].sum())) == (3 * SLATES, SLATES)
+    assert (len(elsewhere), int(elsewhere["label"].sum())) == (3 * SLATES, SLATES - 1)
     assert np.isnan(elsewhere["served"]).all()
     assert sorted(rows[rows["position"] != ELSEWHERE]["position"].tolist()) == [0, 1]
     figures = trainer.loop.validation.metrics.figures()["total"]
@@ -123,7 +129,7 @@ def test_what_editors_showed_teaches_the_model_and_is_taken_for_no_decision_of_o
         samples[0], user_id="new", items=front.items, emissions=[0] * 3, positions=[0, 1, 2], features=front.features
     )
     first, clicked, third = trainer.loop.learner.score(batch_of(trainer.spec, [asked])).tolist()
-    assert clicked > max(first, third) + 0.05, "it holds for a reader who was not there"
+    assert clicked > max(first, third) + 0.01, "it holds for a reader who was not there"
 
     # The policy's own answer is the only one that counts as one; what editors show becomes a candidate.
     assert (ours.policy, ours.model.version) == ("greedy", 7)
