@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from feedback.settings import KafkaSettings
 from newsroom.arrival import arrivals
 from newsroom.articles import DAY
 from newsroom.outbox import Outbox
-from newsroom.requests import Request, requests
+from newsroom.requests import FRONT_PAGE, Request, requests
 from newsroom.tally import Tally
 from newsroom.world import World
 from serving.client import AsyncClient
@@ -46,7 +46,7 @@ class LiveSettings:
     kafka: KafkaSettings
     """Where outcomes go."""
     key: str = ""
-    """API key with scope recommend, where keys are configured."""
+    """API key with scope recommend (and outcomes, for the front page), where keys are configured."""
     speed: float = 1.0
     """Seconds of the world in a second. Default 1."""
     start_s: float = 43_200.0
@@ -57,6 +57,9 @@ class LiveSettings:
     """For how long after that outcomes are still sent, s of the world. Default 120."""
     connections: int = 64
     """Requests in flight at most. Default 64."""
+    front_page: bool = False
+    """Report the headlines that each reader has noticed on the front page, which the loop has not chosen, and which of them he opened.
+    Default false."""
     patience_s: float = 10.0
     """For how long a request is tried, and at the end Kafka waited for, s. Default 10."""
 
@@ -157,7 +160,7 @@ class Live:
         try:
             async with client:
                 # Alone and before the clock: whether there is a gateway at all, and one that takes this key.
-                await self._visit(client, next(requests(self.world, self.visits)), strict=True)
+                await self._visit(client, next(self._requests(slice(0, 1))), strict=True)
                 beside = [asyncio.create_task(self._tell(producer)), asyncio.create_task(self._report())]
                 try:
                     await self._ask(client)
@@ -178,7 +181,7 @@ class Live:
         settings, tally = self.settings, self.tally
         room, begun, before = asyncio.Semaphore(settings.connections), time.monotonic(), tally.elapsed_s
         async with asyncio.TaskGroup() as asking:
-            for request in requests(self.world, self.visits.part(slice(1, None))):
+            for request in self._requests(slice(1, None)):
                 due = begun + (request.t - settings.start_s) / settings.speed
                 await self._pause(due - time.monotonic())
                 await room.acquire()
@@ -188,12 +191,18 @@ class Live:
                 asking.create_task(self._visit(client, request)).add_done_callback(lambda _: room.release())
                 tally.elapsed_s = before + time.monotonic() - begun
 
+    def _requests(self, which: slice) -> Iterator[Request]:
+        return requests(self.world, self.visits.part(which), front_page=self.settings.front_page)
+
     async def _visit(self, client: AsyncClient, request: Request, *, strict: bool = False) -> None:
         """One reader opens one article: ask for the slate beside it, and do with it what the world says."""
-        tally, begun = self.tally, time.monotonic()
+        tally = self.tally
         if strict:
             tally.begun(0.0)
         try:
+            if self.settings.front_page:
+                await self._report_front_page(client, request)
+            begun = time.monotonic()
             answer = await client.recommend(
                 request.user,
                 candidates=request.candidates,
@@ -212,6 +221,14 @@ class Live:
             # It would refuse the next one too: end the run, and say so.
             self._refusal = error
             self._stopping.set()
+
+    async def _report_front_page(self, client: AsyncClient, request: Request) -> None:
+        answer = await client.observe(request.user, items=request.front, context=request.context | {"page": FRONT_PAGE})
+        opened = request.opened()
+        self.tally.front.add(opened)
+        self.tally.unlogged += not answer.logged
+        coming = arrivals(self.world.settings.arrival, request.visit, opened.slate, opened.clicked)
+        self._outbox.put(request, answer.request_id, coming, now=time.monotonic(), wall_us=now_us())
 
     def _react(self, request: Request, answer: RecommendResponse) -> None:
         reaction = request.react([item.id for item in answer.items])

@@ -23,7 +23,7 @@ from serving.gateway.messages import Candidate
 FEATURES: Final = (
     Feature(name="user", source="user"),
     Feature(name="item", source="item"),
-    *(Feature(name=name, source="context") for name in ("previous", "referrer", "region", "system", "device")),
+    *(Feature(name=name, source="context") for name in ("page", "previous", "referrer", "region", "system", "device")),
     *(Feature(name=name, source="candidate") for name in ("section", "age")),
     Feature(name="hour", source="hour"),
 )
@@ -31,6 +31,9 @@ FEATURES: Final = (
 CROSSES: Final = ("previous*item", "referrer*item")
 """The pairs that matter most in this world."""
 BLOCK: Final = 1_000
+ARTICLE, FRONT_PAGE = "article", "front_page"
+"""Pages: the slate beside an article, which the loop chooses, and the front page, which it doesn't. One is clicked more often than the
+other, and that is not to be learned as what its articles are worth."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Request:
     """The same, as the world numbers them."""
     attraction: Doubles
     """True probability of a click on each where it is looked at."""
+    front: list[Candidate]
+    """The headlines of the front page that he has noticed, each once; none unless they were asked for."""
+    headlines: list[int]
+    """The same, as the world numbers its articles."""
 
     @property
     def t(self) -> float:
@@ -61,12 +68,18 @@ class Request:
         """What a web server knows of the visit."""
         visit = self.visit
         return {
+            "page": ARTICLE,
             "previous": item(self.world, int(visit.previous[0])) if visit.previous[0] >= 0 else "none",
             "referrer": f"r{visit.referrer[0]}",
             "region": f"g{visit.region[0]}",
             "system": f"o{visit.system[0]}",
             "device": f"d{visit.device[0]}",
         }
+
+    def opened(self) -> Reaction:
+        """What this reader has done with the headlines: one of them is the article that he reads."""
+        slate = np.array([self.headlines])
+        return Reaction(slate=slate, clicked=slate == self.visit.article[:, None])
 
     def react(self, shown: list[str]) -> Reaction:
         """What this reader does with a slate.
@@ -99,27 +112,40 @@ class Reaction:
     """[1, positions]"""
     clicked: NDArray[np.bool_]
     """[1, positions]"""
-    truth: float
+    truth: float = 0.0
     """Expected clicks."""
-    best: float
+    best: float = 0.0
     """Of the best slate of the same length (with `slates.fatigue` above 0: a bound that may be out of reach)."""
-    random: float
+    random: float = 0.0
     """Of a slate at random (with fatigue, before it tires anybody)."""
 
 
-def requests(world: World, visits: Visits) -> Iterator[Request]:
-    """The requests of some visits, in order."""
+def requests(world: World, visits: Visits, *, front_page: bool = False) -> Iterator[Request]:
+    """The requests of some visits, in order; with what their readers have noticed on the front page, where that is asked for."""
     for at in range(0, len(visits), BLOCK):
         some = visits.part(slice(at, at + BLOCK))
         offered = world.candidates(some)
-        attraction, ages = world.attraction(some, offered), _ages(world, some, offered)
-        sections = world.articles.section[offered]
+        attraction, listed = world.attraction(some, offered), _listed(world, some, offered)
+        headlines = world.noticed(some) if front_page else np.empty((len(some), 0), np.int64)
+        noticed = _listed(world, some, headlines)
         for k, articles in enumerate(offered.tolist()):
-            candidates = [
-                Candidate(id=item(world, article), features={"section": f"s{section}", "age": str(age)})
-                for article, section, age in zip(articles, sections[k].tolist(), ages[k].tolist(), strict=True)
-            ]
-            yield Request(world, some.part(slice(k, k + 1)), candidates, articles, attraction[k])
+            # A headline that stands there twice is noticed where it stands first.
+            front = dict(zip(headlines[k].tolist(), noticed[k], strict=True))
+            yield Request(
+                world, some.part(slice(k, k + 1)), listed[k], articles, attraction[k], list(front.values()), list(front)
+            )
+
+
+def _listed(world: World, visits: Visits, articles: Integers) -> list[list[Candidate]]:
+    """Articles as a web server lists them for each visit."""
+    ages, sections = _ages(world, visits, articles).tolist(), world.articles.section[articles].tolist()
+    return [
+        [
+            Candidate(id=item(world, article), features={"section": f"s{section}", "age": str(age)})
+            for article, section, age in zip(*each, strict=True)
+        ]
+        for each in zip(articles.tolist(), sections, ages, strict=True)
+    ]
 
 
 def item(world: World, article: int) -> str:

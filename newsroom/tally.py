@@ -84,6 +84,8 @@ class Tally:
     by_policy: defaultdict[str, Shown] = field(default_factory=lambda: defaultdict(Shown))
     by_version: defaultdict[str, Shown] = field(default_factory=lambda: defaultdict(Shown))
     """By the version of the model that scored; `none`: fallbacks."""
+    front: Shown = field(default_factory=Shown)
+    """Headlines of the front page that were reported."""
     sent: Counter[str] = field(default_factory=Counter)
     """Outcomes handed to Kafka's client, by kind, repeats among them."""
     confirmed: int = 0
@@ -143,6 +145,11 @@ class Tally:
             **{name: value for name, value in self.shown.summary().items() if name != "slates"},
             "by_policy": {name: each.summary() for name, each in sorted(self.by_policy.items())},
             "by_version": {name: self.by_version[name].summary() for name in sorted(self.by_version, key=_number)},
+            "front_page": {
+                "slates": self.front.slates,
+                "impressions": self.front.impressions,
+                "clicks": self.front.clicks,
+            },
             "outcomes": dict(self.sent),
             "outcomes_confirmed": self.confirmed,
             "outcomes_unconfirmed": self.unconfirmed,

@@ -12,7 +12,8 @@ from feedback.features import FeatureSpec
 from trainer.batch import Batch, batch_of
 from trainer.contract import Learns
 from trainer.finite import not_finite
-from trainer.gate import Alarm, Gate, RefusedError
+from trainer.gate import Gate, RefusedError
+from trainer.origin import Alarm
 from trainer.steps import Take
 from trainer.validate import Validation
 

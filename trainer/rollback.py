@@ -8,8 +8,8 @@ from feedback.clock import now_us
 from feedback.errors import CorruptError
 from feedback.versions import Control, Manifest, ModelEvent
 from trainer.checkpoint import Loaded
-from trainer.gate import Alarm
 from trainer.observe import log
+from trainer.origin import Alarm
 
 if TYPE_CHECKING:
     from trainer.train import Trainer

@@ -37,7 +37,7 @@ def newsroom(
     gateway: Annotated[str, typer.Option(metavar="URL", help="Default: that of the loop in the data folder.")] = "",
     kafka: Annotated[str, typer.Option(metavar="HOST:PORT", help="Default: that of the loop.")] = "",
     key: Annotated[
-        str, typer.Option(envvar="EVERLOOP_KEY", help="API key with scope recommend, where keys are configured.")
+        str, typer.Option(envvar="EVERLOOP_KEY", help="API key with scope recommend (outcomes too for --front-page), where there are keys.")
     ] = "",
     speed: Annotated[float, typer.Option(help="Seconds of the world in a second.")] = 1.0,
     duration: Annotated[
@@ -61,6 +61,9 @@ def newsroom(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the world, as slates.pool_s=14400."),
     ] = None,
+    front_page: Annotated[
+        bool, typer.Option("--front-page", help="Report the front page's headlines too, which the loop has not chosen.")
+    ] = False,
     connections: Annotated[int, typer.Option(min=1, help="Requests in flight at most.")] = 64,
     patience: Annotated[float, typer.Option(help="For how long a request is tried, s.")] = 10.0,
     print_config: Annotated[
@@ -94,6 +97,7 @@ def newsroom(
         duration_s=duration,
         linger_s=linger,
         connections=connections,
+        front_page=front_page,
         patience_s=patience,
     )
     settings.check(world.days)
@@ -226,15 +230,17 @@ class _Progress:
 
 def _print(tally: Tally) -> None:
     found = tally.summary()
-    counts = ("requests", "answers", "errors", "fallbacks", "unlogged", "impressions", "clicks", "outcomes")
-    after = (
+    counts = ["requests", "answers", "errors", "fallbacks", "unlogged", "impressions", "clicks"]
+    counts += ["front_page"] if tally.front.slates else []
+    counts += ["outcomes"]
+    after = [
         "outcomes_confirmed",
         "outcomes_unconfirmed",
         "outcomes_unsent",
         "elapsed_s",
         "wanted_per_s",
         "asked_per_s",
-    )
+    ]
     print_table(["what", "how much"], [[name.replace("_", " "), _cell(found[name])] for name in counts + after])
     rates = ("click_rate", "true_click_rate", "oracle_click_rate", "random_click_rate", "regret")
     groups = [("all", "", found)]

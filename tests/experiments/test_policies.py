@@ -16,6 +16,7 @@ from everloop.experiments.policies import (
     ELSEWHERE,
     EXPLORE,
     LEFT,
+    More,
     Refresh,
     explored,
     model,
@@ -115,7 +116,7 @@ def test_plots_come_out_the_same_twice_and_differ_with_the_figures(tmp_path: Pat
 
 
 def test_who_is_told_more_does_better(here: Stage, front: FrontPage) -> None:
-    told = ([], [noticed(front, RULE)], [noticed(front, RULE), unshown(RULE)])
+    told: tuple[list[More], ...] = ([], [noticed(front, RULE)], [noticed(front, RULE), unshown(RULE)])
     half = here.t > here.t[-1] / 2
     rates = [model(here, Refresh(10.0), RULE, more=more).truth(here)[half].mean() for more in told]
     assert rates == sorted(rates)

@@ -120,8 +120,8 @@ def test_the_join_exports_what_is_asked_of_it(kafka: str, redis_url: str, namesp
 def test_the_trainer_exports_what_is_asked_of_it(world: Any) -> None:
     from tests.trainer.loop.running import caught_up, turn_until
     from tests.trainer.loop.world import slates
-    from trainer.gate import Alarm
     from trainer.observe import StatusServer
+    from trainer.origin import Alarm
     from trainer.rollback import refuse
 
     trainer = world.trainer()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 from everloop import cli
 from everloop.config.load import load
 from feedback.errors import EventError, UnavailableError, UsageError
-from feedback.events import Outcome, Prediction
+from feedback.events import OBSERVED, Outcome, Prediction
 from feedback.features import Feature
 from feedback.settings import KafkaSettings
 from feedback.topics import OUTCOMES, PREDICTIONS
@@ -125,6 +126,47 @@ def test_each_visit_gets_its_slate_and_what_arrives_in_kafka_is_what_the_world_s
             # The gateway dates the slate a moment before its reader has it.
             assert -0.001 <= (each.event_time - at) / 1e6 - delay < 10.0
             assert each.sent_time >= each.event_time - 1_000
+
+
+def test_the_front_page_is_reported_as_it_was_noticed_and_one_headline_of_each_is_opened(
+    start: Start, loop_kafka: KafkaSettings, world: World
+) -> None:
+    gateway = start(QUIET, features=FEATURES)
+    live = Live(world, replace(settings(gateway.url, loop_kafka), front_page=True))
+    tally = live.run()
+    assert gateway.stop() == 0
+    predictions, outcomes = topics(loop_kafka)
+    observed = {each.request_id: each for each in predictions if each.policy == OBSERVED}
+    assert (
+        tally.front.slates
+        == len(observed)
+        == len(live.visits)
+        == tally.shown.slates
+        == len(predictions) - len(observed)
+    )
+    assert {each.context["page"] for each in predictions} == {"article", "front_page"}
+    keys = [
+        (f"u{world.seed}-{visit.reader[0]}", visit) for visit in map(live.visits.part, one_by_one(len(live.visits)))
+    ]
+    noticed = world.noticed(live.visits)
+    wanted = {
+        user: (list(dict.fromkeys(noticed[k].tolist())), int(visit.article[0])) for k, (user, visit) in enumerate(keys)
+    }
+    alone = [each for each in observed.values() if sum(user == each.user_id for user, _ in keys) == 1]
+    assert len(alone) > 50
+    assert all(articles(each) == wanted[each.user_id][0] for each in alone)
+    opened = {
+        each.request_id: each.item_id for each in outcomes if each.kind == "click" and each.request_id in observed
+    }
+    assert len(opened) > len(observed) / 2
+    assert tally.front.clicks == len(observed)
+    for each in alone:
+        if each.request_id in opened:
+            assert opened[each.request_id] == f"n{world.seed}-{wanted[each.user_id][1]}"
+
+
+def one_by_one(count: int) -> list[slice]:
+    return [slice(k, k + 1) for k in range(count)]
 
 
 def test_answers_without_a_model_are_told_apart(start: Start, loop_kafka: KafkaSettings, world: World) -> None:

@@ -16,10 +16,11 @@ from feedback.features import FeatureSpec
 from tests.trainer.loop.world import FEATURES, slates
 from trainer.cusum import Cusum, Share, tilt
 from trainer.fake import FakeLearner
-from trainer.gate import Alarm, Gate, LostNumbers
+from trainer.gate import Gate, LostNumbers
 from trainer.groups import GateSettings, ValidationSettings
 from trainer.lesson import takes
 from trainer.loop import Loop
+from trainer.origin import Alarm
 from trainer.settings import ModelSettings
 from trainer.settled import ROW
 from trainer.validate import Settled, Slate, Validation
