@@ -92,9 +92,10 @@ ROWS = (
             Panel(
                 title="Slates answered",
                 unit="ops",
-                says="All, those without the model, those with default features, and those that the full spool did not take.",
+                says="All, those without the model, with default features, or not logged for a full spool; and slates chosen elsewhere.",
                 asks=(
                     ("answered", _rate("everloop_recommendations_total")),
+                    ("chosen elsewhere", _rate("everloop_observed_total")),
                     ("fallback: {{reason}}", _rate("everloop_fallbacks_total", "reason")),
                     ("degraded: {{reason}}", _rate("everloop_degraded_total", "reason")),
                     ("not logged", _rate("everloop_unlogged_total")),
