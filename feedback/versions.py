@@ -60,6 +60,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Version of everloop that wrote it."""
     checkpoint: str = ""
     """Name of the checkpoint that it can be rebuilt from."""
+    capacities: dict[str, int] = {}
+    """Per table the rows that it has room for: rows of later deltas beyond them go nowhere in it."""
 
 
 class ModelEvent(Struct, frozen=True, kw_only=True):

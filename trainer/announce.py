@@ -26,6 +26,8 @@ def assure(trainer: Trainer) -> None:
         if manifest.version not in heard:
             exported(trainer, manifest, 0, probation=False)
             cleared.add(manifest.version)
+    if mine:
+        trainer.capacities = mine[-1].capacities
     if not any(manifest.version in cleared for manifest in mine):
         trainer.release_version(probation=False)
 
@@ -36,6 +38,7 @@ def begin_version(trainer: Trainer) -> None:
     trainer.cut()
     trainer.version_step = trainer.loop.learner.step
     state, number = trainer.still(), trainer.store.next()
+    trainer.capacities = state.snapshot.capacities()
     trainer.exporting = trainer.releases.submit(lambda: _made(trainer, state, number))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,9 @@ class Frozen(Protocol):
     def digest(self) -> str:
         """Digest of the whole state."""
 
+    def capacities(self) -> dict[str, int]:
+        """Per table the rows that a servable made of this has room for; empty: as many as there may be."""
+
 
 class Learns(Protocol):
     """A model that learns; see `trainer.learner.Learner`."""
@@ -59,6 +63,9 @@ class Learns(Protocol):
 
     def digest(self) -> str:
         """Digest of the whole state."""
+
+    def outgrows(self, capacities: Mapping[str, int]) -> bool:
+        """Whether a servable with these capacities is nearly full, and one that is made now has more room."""
 
     def snapshot(self) -> Frozen:
         """Copy the state."""

@@ -39,7 +39,7 @@ _CHUNK = 1 << 18
 
 def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
     """Write `snapshot` as a SavedModel into `folder`, with warm-up requests made from `batch`. Safe in any thread."""
-    capacities = tuple(base_capacity(snapshot, i) for i in range(len(snapshot.plan.tables)))
+    capacities = tuple(snapshot.capacities().values())
     (folder / "variables").mkdir(parents=True, exist_ok=True)
     _save_variables(snapshot, capacities, folder / "variables" / "variables")
     (folder / "saved_model.pb").write_bytes(graph_bytes(snapshot.plan.shape(), capacities))
@@ -48,14 +48,6 @@ def export(snapshot: Snapshot, folder: Path, batch: Batch | None) -> None:
         extra.mkdir(exist_ok=True)
         requests = warmup.requests(snapshot.plan, batch)
         (extra / "tf_serving_warmup_requests").write_bytes(b"".join(map(warmup.record, requests)))
-
-
-def base_capacity(snapshot: Snapshot, table: int) -> int:
-    """Rows that a base has: those in use and `room` more, in the doublings that the learner's own capacity takes."""
-    capacity = int(snapshot.slots[table]["next"][2])
-    while capacity < snapshot.used(table) * (1.0 + snapshot.plan.settings.slots.room):
-        capacity *= 2
-    return capacity
 
 
 def buckets(capacity: int) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class FakeSnapshot:
     step: int
     sequence: int
     epoch: int
+    room: int = 0
+    """Weights that a servable has room for; 0: as many as there may be."""
 
     def export(self, folder: Path, warmup: Batch | None = None) -> None:
         """Write what stands in for a SavedModel."""
@@ -50,9 +53,16 @@ class FakeSnapshot:
         """SHA-256 of the state."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    def capacities(self) -> dict[str, int]:
+        """Its one table's."""
+        return {"weights": self.room} if self.room else {}
+
 
 class FakeLearner:
     """One weight per feature value."""
+
+    room: ClassVar[int] = 0
+    """Weights that its servables have room for, doubled until those are there fit; 0: as many as there may be."""
 
     def __init__(self, features: FeatureSpec, settings: ModelSettings, *, line: str, epoch: int = 1) -> None:
         self.line, self.epoch, self.step, self.sequence = line, epoch, 0, 0
@@ -104,6 +114,10 @@ class FakeLearner:
         """Digest of the whole state."""
         return self.snapshot().digest()
 
+    def outgrows(self, capacities: Mapping[str, int]) -> bool:
+        """Whether there are nearly as many weights as the table named `weights` has room for."""
+        return "weights" in capacities and capacities["weights"] <= len(self._weights)
+
     def snapshot(self) -> FakeSnapshot:
         """Copy the state."""
         state: dict[str, Any] = {
@@ -116,7 +130,10 @@ class FakeLearner:
             "weights": dict(sorted(self._weights.items())),
             "changed": dict(sorted(self._changed.items())),
         }
-        return FakeSnapshot(json.dumps(state), self.step, self.sequence, self.epoch)
+        room = self.room
+        while 0 < room <= len(self._weights):
+            room *= 2
+        return FakeSnapshot(json.dumps(state), self.step, self.sequence, self.epoch, room)
 
     @classmethod
     def load(cls, folder: Path) -> FakeLearner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,12 @@ class Learner:
             probes.append((rows, keys))
             expected.append((self._engine.rows(i, rows), rows[rows >= slots.reserved]))
         return delta.probe(probes), delta.answer(expected, self._engine.dense()[0])
+
+    def outgrows(self, capacities: Mapping[str, int]) -> bool:
+        """Whether a base with room for so many rows per table is nearly full, and one that is made now has more."""
+        return any(
+            rows.table.name in capacities and rows.slots.outgrows(capacities[rows.table.name]) for rows in self.tables
+        )
 
     # ---- the whole state
 

@@ -165,6 +165,7 @@ class Releases:
             files={},
             code_version=code_version(),
             checkpoint=name,
+            capacities=snapshot.capacities(),
         )
         warmup = state.warmup if state.warmup is not None and len(state.warmup) else None
         return self.store.export(snapshot, manifest, warmup)

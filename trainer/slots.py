@@ -23,6 +23,8 @@ Array = NDArray[Any]
 
 NO_KEY = -1
 """Stands in `keys` where no key owns the slot."""
+_NEARLY_FULL = 0.75
+"""Share of a base's rows in use at which the next one should come: making it and loading it takes a while, in which more are used."""
 _BY_ROW = "keys", "seen", "fields", "born"
 """The arrays with one entry per slot."""
 
@@ -36,6 +38,13 @@ class Resting:
     sequence: int
     """The line's sequence then."""
     slots: Array
+
+
+def base_capacity(used: int, *, capacity: int, room: float) -> int:
+    """Rows that a base has: those in use and `room` more, in the doublings that the learner's own capacity takes."""
+    while capacity < used * (1.0 + room):
+        capacity *= 2
+    return capacity
 
 
 class Slots:
@@ -76,6 +85,11 @@ class Slots:
     def floor(self) -> int:
         """Rows that every base in use has: the capacity before it last doubled."""
         return max(self.capacity // 2, min(self.capacity, self.settings.capacity))
+
+    def outgrows(self, capacity: int) -> bool:
+        """Whether a base with room for so many rows is nearly full, and one that is made now has more."""
+        more = base_capacity(self.next, capacity=self.capacity, room=self.settings.room) > capacity
+        return more and self.next >= _NEARLY_FULL * capacity
 
     def touch(self, slots: Array, time: int) -> None:
         """Note that the keys of these slots were seen."""

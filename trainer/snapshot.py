@@ -16,6 +16,7 @@ from feedback.features import FeatureSpec
 from trainer.batch import Batch
 from trainer.fields import Plan, plan
 from trainer.settings import ModelSettings
+from trainer.slots import base_capacity
 
 Array = NDArray[Any]
 
@@ -90,6 +91,15 @@ class Snapshot:
     def used(self, table: int) -> int:
         """Rows in use."""
         return int(self.slots[table]["next"][0])
+
+    def capacity(self, table: int) -> int:
+        """Rows that a base made of this has room for."""
+        had = int(self.slots[table]["next"][2])
+        return base_capacity(self.used(table), capacity=had, room=self.plan.settings.slots.room)
+
+    def capacities(self) -> dict[str, int]:
+        """`capacity` by the name of the table."""
+        return {table.name: self.capacity(i) for i, table in enumerate(self.plan.tables)}
 
     def served(self, table: int) -> Array:
         """The rows in use as serving has them, float32[used, served]."""

@@ -92,6 +92,8 @@ class Trainer:
         self.exporting: Future[Any] | None = None
         """The version that is being exported, and the settled slates then."""
         self._saved_step = self.version_step = 0
+        self.capacities: dict[str, int] = {}
+        """Per table the rows that the newest version has room for."""
         self._looked = 0.0
         self.shown: dict[str, Any] = {}
         """What `/status` shows: made by the thread that learns, about once a second."""
@@ -211,6 +213,7 @@ class Trainer:
         """Export a version of the state as it is, now, and wait for it."""
         state, number = self.still(), self.store.next()
         self.last_version, self.version_step = time.monotonic(), self.loop.learner.step
+        self.capacities = state.snapshot.capacities()
         manifest: Manifest = self.releases.submit(lambda: self.releases.version(state, number)).result()
         announce.exported(self, manifest, state.slates, **event)
         return manifest
@@ -360,6 +363,11 @@ class Trainer:
             if (made := exporting.result()) is not None:
                 announce.exported(self, *made)
             self.releases.submit(lambda: announce.retire(self))
+            return
+        if self.loop.learner.outgrows(self.capacities):
+            # What does not fit in the newest base is not served: its successor waits for neither its time nor a rest.
+            log("outgrown", capacities=self.capacities)
+            announce.begin_version(self)
             return
         if self.releases.resting:
             return

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from feedback.errors import CorruptError, UnavailableError
+from feedback.versions import Manifest
 from serving.follower import verify
 from serving.follower.apply import Feeder
 from serving.follower.fetch import read_manifest
@@ -74,9 +75,17 @@ def perform(
         # A rollback's base has a higher epoch: it is another model on purpose, and live may be what readers must get rid of.
         live = _scores_of_old(server, swap.old, probes, attempts) if not at.epoch > old.epoch else None
         if live is not None:
-            same = swap.same_line and at == old
+            same = swap.same_line and at == old and _comparable(manifest, folder / str(swap.old.version))
             verify.compare(new, live, same_model=same, settings=settings.verify)
         configure(moved(swap.sent, swap.label, swap.version))
+
+
+def _comparable(manifest: Manifest, old: Path) -> bool:
+    """Whether both hold the same rows; unknown, so no, where the old one's manifest is gone: that says nothing against the new one."""
+    try:
+        return verify.comparable(manifest, read_manifest(old))
+    except CorruptError:
+        return False
 
 
 def _scores_of_old(server: ModelServer, old: Feeder, probes: list[verify.Probe], attempts: int) -> verify.Scores | None:

@@ -71,8 +71,16 @@ def ask(server: ModelServer, version: int, requests: Sequence[Probe], *, attempt
     return Scores(values, max(sequences))
 
 
+def comparable(new: Manifest, old: Manifest) -> bool:
+    """Whether the two hold the same rows where they are at one sequence: a base that runs out of room lacks those that came then.
+
+    The probes are of the last batch before the new one was made; while many rows are new, most of its scores may differ rightly.
+    """
+    return all(old.capacities.get(table, rows) >= rows for table, rows in new.capacities.items())
+
+
 def compare(new: Scores, live: Scores, *, same_model: bool, settings: VerifySettings) -> None:
-    """Hold a version's scores against live's, for the same probes.
+    """Hold a version's scores against live's, for the same probes. `same_model`: they must be equal, where `comparable` says so.
 
     Raises:
         CorruptError: they are further apart than allowed.
@@ -80,7 +88,7 @@ def compare(new: Scores, live: Scores, *, same_model: bool, settings: VerifySett
     if len(new.values) != len(live.values):
         raise CorruptError(f"{len(new.values)} scores, live gives {len(live.values)} for the same probes")
     apart = [abs(a - b) for a, b in zip(new.values, live.values, strict=True)]
-    # The median: a base that has run out of room lacks rows that the next one has, so that some scores differ rightly.
+    # The median: versions of before they said how much room they have may have run out of it, so that some scores differ rightly.
     if same_model and new.sequence == live.sequence and (middle := statistics.median(apart)) > settings.same:
         raise CorruptError(
             f"half of the probes' scores differ from live's by {middle:.6g} or more at the same sequence {new.sequence}: "

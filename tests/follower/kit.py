@@ -145,7 +145,13 @@ class Line:
         self.producer.close()
 
 
-def write_manifest(folder: Path, line: Line, version: int, features: list[Feature] | None = None) -> None:
+def write_manifest(
+    folder: Path,
+    line: Line,
+    version: int,
+    features: list[Feature] | None = None,
+    capacities: dict[str, int] | None = None,
+) -> None:
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != MANIFEST:
@@ -156,5 +162,6 @@ def write_manifest(folder: Path, line: Line, version: int, features: list[Featur
     manifest = Manifest(
         model=line.model, line=line.name, version=version, epoch=line.epoch, sequence=line.sequence, step=line.sequence,
         created=now_us(), offsets={}, watermark=0, metrics={}, digest="", features=features or FEATURES, files=files, code_version="t",
+        capacities=capacities or {},
     )  # fmt: skip
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))

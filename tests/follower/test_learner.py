@@ -15,6 +15,7 @@ from tests.follower.conftest import Start
 from tests.follower.kit import Line, write_manifest
 from tests.follower.stage import eventually, is_live
 from tests.trainer.core import rows
+from trainer.batch import Batch
 
 
 def send(line: Line, learner: Any, value: bytes, *, kind: Any = "rows", expected: int = 0) -> None:
@@ -25,11 +26,12 @@ def send(line: Line, learner: Any, value: bytes, *, kind: Any = "rows", expected
     line.send(DELTAS, line.name.encode(), value, header.record_headers())
 
 
-def export(line: Line, learner: Any, version: int, spec: FeatureSpec) -> None:
+def export(line: Line, learner: Any, version: int, spec: FeatureSpec, warmup: Batch | None = None) -> None:
     folder = line.store / str(version)
-    learner.snapshot().export(folder, rows.batch(99))
+    snapshot = learner.snapshot()
+    snapshot.export(folder, warmup or rows.batch(99))
     line.sequence = learner.sequence
-    write_manifest(folder, line, version, list(spec.features))
+    write_manifest(folder, line, version, list(spec.features), snapshot.capacities())
     line.announce(version, "exported")
     line.announce(version, "gated")
 
@@ -55,3 +57,30 @@ def test_a_learner_is_followed_delta_by_delta_and_over_a_swap(follow: Start, lin
     assert follower.metrics.failed._value.get() == 0
     assert not follower.status()["unusable"]
     learner.close()
+
+
+def test_a_base_that_ran_out_of_room_gives_way_to_one_that_scores_otherwise_for_it(follow: Start, line: Line) -> None:
+    from trainer.learner import Learner
+    from trainer.settings import ModelSettings, SlotSettings
+
+    settings = ModelSettings(kind="deepfm", dim=4, hidden=(8,), slots=SlotSettings(capacity=64, room=0.25))
+    learner = Learner(rows.SPEC, settings, line=line.name, epoch=1)
+    learner.learn(rows.batch(0, users=10))
+    learner.take_delta()
+    export(line, learner, 1, rows.SPEC)
+    follower = follow()
+    for seed in range(1, 9):
+        learner.learn(rows.batch(seed, users=2000, items=2000))
+        send(line, learner, learner.take_delta())
+    # Hardly a row of these has its place in the first base.
+    export(line, learner, 2, rows.SPEC, rows.batch(8, users=2000, items=2000))
+    send(line, learner, learner.take_delta() or _another(learner))
+    eventually(lambda: is_live(follower, 2, learner.sequence), what="the larger base is live")
+    assert not follower.status()["unusable"]
+    learner.close()
+
+
+def _another(learner: Any) -> bytes:
+    learner.learn(rows.batch(9))
+    taken: bytes = learner.take_delta()
+    return taken

@@ -125,6 +125,16 @@ def test_capacity_doubles_and_nothing_is_lost() -> None:
     assert owned.floor == 64
 
 
+@pytest.mark.parametrize(("room", "due"), [(1.0, 24), (0.25, 26), (0.0625, 31)])
+def test_a_base_is_outgrown_when_it_is_nearly_full_and_the_next_one_has_more(room: float, due: int) -> None:
+    owned = slots(Admission(), Admission(), capacity=32, room=room)
+    known: dict[int, int] = {}
+    while not owned.outgrows(32):
+        see(owned, [owned.next], time=0, sequence=0, known=known)
+    assert owned.next == due
+    assert not owned.outgrows(64)
+
+
 def test_a_restored_copy_goes_on_like_the_original() -> None:
     admissions = Admission(sightings=2, unseen_s=8), Admission(unseen_s=4)
     random = np.random.default_rng(1)

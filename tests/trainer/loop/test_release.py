@@ -1,4 +1,4 @@
-"""What is released in the background takes no more than its share of the processor."""
+"""What is released in the background takes no more than its share of the processor, but for a base that is needed at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feedback.errors import UnavailableError
+from tests.trainer.loop.running import World, turn_until
+from tests.trainer.loop.world import slates
 from trainer.checkpoint import Checkpoints
+from trainer.fake import FakeLearner
 from trainer.groups import VersionSettings
 from trainer.release import Releases
 from trainer.settings import TrainerSettings
@@ -65,3 +68,20 @@ def test_waiting_for_a_disk_takes_nothing_of_the_share(tmp_path: Path) -> None:
     with releases(tmp_path, share=1.0) as found:
         found.submit(lambda: time.sleep(0.05)).result()
         assert not found.resting
+
+
+class Crowded(FakeLearner):
+    """What it learns has soon no room in what was exported."""
+
+    room = 64
+
+
+def test_a_base_that_is_full_is_followed_by_the_next_one_at_once(world: World) -> None:
+    trainer = world.trainer(make=Crowded, versions={"share": 0.001})
+    world.join.write(list(slates(300)))
+
+    def made() -> list[int]:
+        return [manifest.capacities["weights"] for manifest in trainer.store.manifests()]
+
+    turn_until(trainer, lambda: made()[-1] >= 256)
+    assert made() == sorted(set(made())), "each has more room than the one before"
