@@ -67,6 +67,7 @@ def measured(
         "freshness_p99_s": ("s", float(np.quantile(fresh, 0.99))),
         "outcomes_measured": ("", float(len(fresh))),
         "swaps": ("", float(swaps(served))),
+        "versions_refused": ("", float(sum(event.event == "refused" for event in loop.observer.events))),
         "failed_requests": ("", float(counted["failed"])),
         "residual": ("impressions", float(loop.observer.residual())),
         "sample_residual": ("examples", float(loop.observer.sample_residual())),
