@@ -66,6 +66,9 @@ def test_an_export_that_fails_leaves_nothing_and_its_number_is_not_used_again(tm
         def digest(self) -> str:
             return ""
 
+        def capacities(self) -> dict[str, int]:
+            return {}
+
     store = VersionStore(tmp_path)
     with pytest.raises(CorruptError, match=r"saved_model\.pb"):
         store.export(Empty(), manifest(store.next()), None)
