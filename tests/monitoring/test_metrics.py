@@ -75,6 +75,7 @@ def labelled(exported: Exported, *prefixes: str) -> list[str]:
 
 GATEWAY = (
     "everloop_recommend",
+    "everloop_observed",
     "everloop_http_",
     "everloop_fallbacks",
     "everloop_degraded",
