@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from feedback.clock import now_us
@@ -34,11 +33,8 @@ def assure(trainer: Trainer) -> None:
 
 def begin_version(trainer: Trainer) -> None:
     """Begin to export a version of the state as it is, in the background."""
-    trainer.last_version = time.monotonic()
     trainer.cut()
-    trainer.version_step = trainer.loop.learner.step
-    state, number = trainer.still(), trainer.store.next()
-    trainer.capacities = state.snapshot.capacities()
+    state, number = trainer.next_version()
     trainer.exporting = trainer.releases.submit(lambda: _made(trainer, state, number))
 
 

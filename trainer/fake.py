@@ -115,7 +115,7 @@ class FakeLearner:
         return self.snapshot().digest()
 
     def outgrows(self, capacities: Mapping[str, int]) -> bool:
-        """Whether there are nearly as many weights as the table named `weights` has room for."""
+        """Whether there are as many weights as the table named `weights` has room for."""
         return "weights" in capacities and capacities["weights"] <= len(self._weights)
 
     def snapshot(self) -> FakeSnapshot:

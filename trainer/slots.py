@@ -88,8 +88,9 @@ class Slots:
 
     def outgrows(self, capacity: int) -> bool:
         """Whether a base with room for so many rows is nearly full, and one that is made now has more."""
-        more = base_capacity(self.next, capacity=self.capacity, room=self.settings.room) > capacity
-        return more and self.next >= _NEARLY_FULL * capacity
+        if self.next < _NEARLY_FULL * capacity:
+            return False
+        return base_capacity(self.next, capacity=self.capacity, room=self.settings.room) > capacity
 
     def touch(self, slots: Array, time: int) -> None:
         """Note that the keys of these slots were seen."""

@@ -209,11 +209,16 @@ class Trainer:
         state = self.still()
         self.releases.submit(lambda: self.releases.checkpoint(state))
 
-    def release_version(self, **event: Any) -> Manifest:
-        """Export a version of the state as it is, now, and wait for it."""
-        state, number = self.still(), self.store.next()
+    def next_version(self) -> tuple[Still, int]:
+        """Copy the state for a version, and take its number; call right behind `cut`."""
+        state = self.still()
         self.last_version, self.version_step = time.monotonic(), self.loop.learner.step
         self.capacities = state.snapshot.capacities()
+        return state, self.store.next()
+
+    def release_version(self, **event: Any) -> Manifest:
+        """Export a version of the state as it is, now, and wait for it."""
+        state, number = self.next_version()
         manifest: Manifest = self.releases.submit(lambda: self.releases.version(state, number)).result()
         announce.exported(self, manifest, state.slates, **event)
         return manifest

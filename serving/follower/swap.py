@@ -69,14 +69,14 @@ def perform(
     if swap.old is None or swap.label != LIVE:
         configure(moved(swap.sent, swap.label, swap.version))
         return
+    same_rows = swap.same_line and _comparable(manifest, folder / str(swap.old.version))
     with _standing_still(swap, settings.catch_up_s):
         new = verify.ask(server, swap.version, probes, attempts=attempts)
         at, old = swap.feeder.progress.at, swap.old.progress.at
         # A rollback's base has a higher epoch: it is another model on purpose, and live may be what readers must get rid of.
         live = _scores_of_old(server, swap.old, probes, attempts) if not at.epoch > old.epoch else None
         if live is not None:
-            same = swap.same_line and at == old and _comparable(manifest, folder / str(swap.old.version))
-            verify.compare(new, live, same_model=same, settings=settings.verify)
+            verify.compare(new, live, same_model=same_rows and at == old, settings=settings.verify)
         configure(moved(swap.sent, swap.label, swap.version))
 
 

@@ -74,13 +74,8 @@ def test_a_base_that_ran_out_of_room_gives_way_to_one_that_scores_otherwise_for_
         send(line, learner, learner.take_delta())
     # Hardly a row of these has its place in the first base.
     export(line, learner, 2, rows.SPEC, rows.batch(8, users=2000, items=2000))
-    send(line, learner, learner.take_delta() or _another(learner))
+    learner.learn(rows.batch(9))
+    send(line, learner, learner.take_delta())
     eventually(lambda: is_live(follower, 2, learner.sequence), what="the larger base is live")
     assert not follower.status()["unusable"]
     learner.close()
-
-
-def _another(learner: Any) -> bytes:
-    learner.learn(rows.batch(9))
-    taken: bytes = learner.take_delta()
-    return taken
